@@ -1,0 +1,48 @@
+"""What is differentiated through what: bi-level problems, hypergradients, and the optimisers of w and alpha."""
+
+from jaxdarts.bilevel.hypergradients import (
+    HYPERGRADIENTS,
+    conjugate_gradient,
+    finite_difference,
+    first_order,
+    neumann,
+    unrolled,
+)
+from jaxdarts.bilevel.hyperparameters import get_hyperparameters, set_hyperparameters
+from jaxdarts.bilevel.penalties import (
+    BETA_DECAY_PENALTIES,
+    add_beta_decay,
+    add_penalty,
+    alpha_optimiser,
+    beta_decay_penalty,
+    clip_by_global_norm,
+    virtual_step_optimiser,
+    weight_optimiser,
+)
+from jaxdarts.bilevel.problem import Bilevel, HypergradientFn, HypergradientInfo, InnerStep, LossFn
+from jaxdarts.bilevel.products import mixed_product
+
+__all__ = [
+    "BETA_DECAY_PENALTIES",
+    "HYPERGRADIENTS",
+    "Bilevel",
+    "HypergradientFn",
+    "HypergradientInfo",
+    "InnerStep",
+    "LossFn",
+    "add_beta_decay",
+    "add_penalty",
+    "alpha_optimiser",
+    "beta_decay_penalty",
+    "clip_by_global_norm",
+    "conjugate_gradient",
+    "finite_difference",
+    "first_order",
+    "get_hyperparameters",
+    "mixed_product",
+    "neumann",
+    "set_hyperparameters",
+    "unrolled",
+    "virtual_step_optimiser",
+    "weight_optimiser",
+]

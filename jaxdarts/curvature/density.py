@@ -1,0 +1,100 @@
+"""How are all eigenvalues of a large symmetric operator distributed?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.stats import norm
+
+from jaxdarts.curvature.lanczos import lanczos, ritz_pairs
+from jaxdarts.curvature.pytrees import MatVec, PyTree, batched_map, check_positive, flat_vector
+from jaxdarts.errors import InputError
+
+# The grid reaches this many sigma beyond the outermost nodes: less than 1e-6 of the mass is outside.
+MARGIN = 5.0
+# The default sigma, as a part of the spectrum's width.
+RELATIVE_SIGMA = 0.01
+
+
+class SpectralDensity(NamedTuple):
+    """The distribution of eigenvalues, smoothed for a picture and as the quadrature it is made from."""
+
+    grid: Array  # [grid_points], evenly spaced eigenvalues
+    density: Array  # [grid_points], not negative; sum(density) * spacing = 1, each value the mean over its grid cell
+    nodes: Array  # [num_probes, k] Ritz values of each probe, ascending; k = min(num_matvecs, n)
+    weights: Array  # [num_probes, k], rows sum to 1; the mean over rows of sum(weights * g(nodes)) is about tr g(A) / n
+
+
+def spectral_density(
+    matvec: MatVec,
+    like: PyTree | int,
+    key: Array,
+    num_matvecs: int = 32,
+    num_probes: int = 8,
+    grid_points: int = 512,
+    sigma: float | Array | None = None,
+    batch_size: int | None = 1,
+) -> SpectralDensity:
+    """The eigenvalue density of a symmetric operator by stochastic Lanczos quadrature.
+
+    Lin, Saad and Yang 2016, "Approximating spectral densities of large matrices", section 3.2.2; Ghorbani, Krishnan and
+    Xiao 2019, "An investigation into neural net optimization via Hessian eigenvalue density", algorithm 2. Each random
+    probe gives a Gauss quadrature, exact for polynomials up to degree 2 num_matvecs - 1 in that probe's own measure.
+
+    Args:
+        matvec: symmetric linear function of pytrees like `like`, for instance `hvp_function(loss, params)`.
+        like: an example pytree (its values are not used), or the dimension n of a flat vector.
+        key: for the probes, whose entries are +1 or -1.
+        num_matvecs: products per probe.
+        num_probes: how many probes; the estimate's standard deviation falls as 1 / sqrt(num_probes n).
+        grid_points: length of the grid, which reaches beyond the outermost Ritz values by 5 sigma.
+        sigma: standard deviation of the Gaussian put on every Ritz value; None: a hundredth of the spectrum's width.
+            Any positive value keeps the total at 1, since each grid cell holds its Gaussians' mass.
+        batch_size: probes computed together; each holds k vectors of n numbers. None: all.
+
+    Raises:
+        InputError: a count below 1, fewer than two grid points, sigma not positive, `like` empty or not floating point.
+
+    Cost: num_probes Lanczos runs. Works under jit and vmap.
+    """
+    for argument, value in (("num_matvecs", num_matvecs), ("num_probes", num_probes)):
+        check_positive(argument, value)
+    if not isinstance(grid_points, int) or grid_points < 2:
+        raise InputError(f"grid_points must be an integer of at least 2, not {grid_points!r}")
+    if isinstance(sigma, int | float) and not sigma > 0:
+        raise InputError(f"sigma must be positive, not {sigma!r}")
+    if isinstance(like, int):
+        check_positive("like (a dimension)", like)
+        like = jnp.zeros((like,))
+    flat, unravel = flat_vector("like", like)
+
+    def quadrature(probe: Array) -> tuple[Array, Array]:
+        nodes, coefficients = ritz_pairs(lanczos(matvec, unravel(probe), num_matvecs))
+        return nodes, coefficients[0] ** 2
+
+    probes = jax.random.rademacher(key, (num_probes, flat.size), flat.dtype)
+    nodes, weights = batched_map(quadrature, probes, batch_size)
+    grid, density = _smooth(nodes, weights, grid_points, sigma)
+    return SpectralDensity(grid, density, nodes, weights)
+
+
+def _smooth(nodes: Array, weights: Array, grid_points: int, sigma: float | Array | None) -> tuple[Array, Array]:
+    low, high = jnp.min(nodes), jnp.max(nodes)
+    if sigma is None:
+        # A multiple of the identity has no width; then a part of its size, so that the grid has some.
+        size = jnp.maximum(jnp.abs(low), jnp.abs(high))
+        negligible = 100 * float(jnp.finfo(nodes.dtype).eps) * size
+        width = jnp.where(high - low > negligible, high - low, jnp.where(size > 0, size, 1))
+        sigma = RELATIVE_SIGMA * width
+    low, high = low - MARGIN * sigma, high + MARGIN * sigma
+    spacing = (high - low) / grid_points
+    edges = low + spacing * jnp.arange(grid_points + 1)
+    # One probe after the other: [grid_points, k] at a time.
+    cumulative = jax.lax.map(
+        lambda probe: jnp.sum(norm.cdf(edges[:, None], probe[0], sigma) * probe[1], axis=-1), (nodes, weights)
+    )
+    mass = jnp.maximum(jnp.diff(jnp.mean(cumulative, axis=0)), 0)  # the difference may be a rounding below 0
+    return edges[:-1] + spacing / 2, mass / spacing

@@ -1,0 +1,214 @@
+"""What is a data set here, and what must be true of it before anything is compiled?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdarts.data.resize import resize_images
+from jaxdarts.errors import InputError
+
+SMALLEST_SIDE = 8
+_CHUNK = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """An image classification set in memory (host arrays; put them on the device once).
+
+    Axes: N examples, H rows, W columns, C channels.
+    """
+
+    name: str
+    train_images: np.ndarray
+    """uint8 (0..255) or float32 (used as it is) [N, H, W, C], in file order."""
+    train_labels: np.ndarray
+    """int32 [N], each in 0..num_classes-1."""
+    test_images: np.ndarray | None
+    """As `train_images`; None where the set has no test part."""
+    test_labels: np.ndarray | None
+    """As `train_labels`."""
+    num_classes: int
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    """Per channel; for uint8 images in units of 0..1, that is of pixel/255."""
+    std: tuple[float, ...]
+    """Per channel, in the units of `mean`; never zero."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        _, height, width, channels = self.train_images.shape
+        return height, width, channels
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a reader is asked for. A reader may ignore every field but `argument`."""
+
+    name: str
+    """The whole name, for messages."""
+    argument: str
+    """What follows the colon (a path, a name in tensorflow-datasets), or the name itself."""
+    data_dir: Path
+    download: bool = False
+    limit: int | None = None
+    seed: int = 0
+    image_size: int | None = None
+
+
+class RawData(NamedTuple):
+    """What a reader returns, unchecked."""
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray | None
+    test_labels: np.ndarray | None
+    class_names: tuple[str, ...] | None
+    """None: the classes are the sorted distinct training labels, renumbered from 0."""
+
+
+def one_line(error: BaseException) -> str:
+    """The text of another library's error as one line, at most 200 characters."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def limited_sizes(num_train: int, num_test: int, limit: int | None) -> tuple[int, int]:
+    """How many training and test examples `limit` leaves: the same part of both, never none. A fixed point."""
+    if limit is None or limit >= num_train:
+        return num_train, num_test
+    return limit, min(num_test, max(1, round(num_test * limit / num_train))) if num_test else 0
+
+
+def checked_images(source: str, images: np.ndarray) -> np.ndarray:
+    """Images as uint8 or float32 [N, H, W, C]; grey [N, H, W] gets its channel axis.
+
+    Raises InputError for another dtype or number of axes, sides below 8 pixels, no images, NaN or infinity.
+    """
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise InputError(f"{source}: images have dtype {images.dtype}; save them as uint8 (0..255) or float32")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4:
+        raise InputError(f"{source}: images have shape {images.shape}; expected [N, H, W, C], or [N, H, W] for grey")
+    num_images, height, width, channels = images.shape
+    if num_images == 0 or channels == 0:
+        raise InputError(f"{source}: there are no images (shape {images.shape})")
+    if min(height, width) < SMALLEST_SIDE:
+        looks_transposed = height in (1, 3) and width == channels
+        hint = "; the channel axis must be the last: [N, H, W, C]" if looks_transposed else ""
+        raise InputError(
+            f"{source}: images of {height}x{width} pixels are too small; the least is {SMALLEST_SIDE}x{SMALLEST_SIDE}"
+            f"{hint}"
+        )
+    if images.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            images = images.astype(np.float32, copy=False)
+        bad = ~np.isfinite(images).all(axis=(1, 2, 3))
+        if bad.any():
+            raise InputError(
+                f"{source}: {int(bad.sum())} of {num_images} images hold NaN or infinite values, "
+                f"the first is image {int(bad.argmax())}"
+            )
+    return images
+
+
+def checked_labels(source: str, labels: np.ndarray, num_images: int) -> np.ndarray:
+    """Labels as int64 [N]; [N, 1] is flattened. Raises InputError for anything but one integer >= 0 for each image."""
+    if labels.dtype.kind not in "iu":
+        raise InputError(f"{source}: labels have dtype {labels.dtype}; expected integers, one for each image")
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1:
+        raise InputError(f"{source}: labels have shape {labels.shape}; expected [N], one integer for each image")
+    if len(labels) != num_images:
+        raise InputError(f"{source}: {num_images} images but {len(labels)} labels")
+    if labels.min() < 0:
+        raise InputError(f"{source}: label {int(labels.min())} is negative; labels are integers from 0")
+    return labels.astype(np.int64)
+
+
+def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of pixel/255 for uint8. A constant channel gets deviation 1."""
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
+    count = images[..., 0].size
+    mean = sum(chunk.sum(axis=(0, 1, 2), dtype=np.float64) for chunk in chunks) / count
+    variance = sum(np.square(chunk - mean.astype(np.float32)).sum(axis=(0, 1, 2), dtype=np.float64) for chunk in chunks)
+    std = np.sqrt(variance / count) / scale
+    std = np.where(std > 1e-6, std, 1.0)
+    return tuple(map(float, mean / scale)), tuple(map(float, std))
+
+
+def make_dataset(
+    name: str,
+    raw: RawData,
+    *,
+    limit: int | None = None,
+    image_size: int | None = None,
+    statistics: tuple[Sequence[float], Sequence[float]] | None = None,
+) -> Dataset:
+    """Checks what a reader returned, cuts and resizes it, and completes it with classes and normalisation constants.
+
+    `statistics` are known (mean, std); without them they are computed from the training images that `limit` leaves.
+    Raises InputError (one line) for the first thing that is wrong. Cost: one or two passes over the training images.
+    """
+    source = f"data set {name!r}"
+    train_images = checked_images(source, raw.train_images)
+    train_labels = checked_labels(source, raw.train_labels, len(train_images))
+    test_images, test_labels = None, None
+    if (raw.test_images is None) != (raw.test_labels is None):
+        raise InputError(f"{source}: the test part has images without labels, or labels without images")
+    if raw.test_images is not None and raw.test_labels is not None:
+        test_images = checked_images(f"{source}, test part", raw.test_images)
+        test_labels = checked_labels(f"{source}, test part", raw.test_labels, len(test_images))
+        if test_images.shape[1:] != train_images.shape[1:] or test_images.dtype != train_images.dtype:
+            raise InputError(
+                f"{source}: test images are {test_images.shape[1:]} {test_images.dtype}, "
+                f"training images {train_images.shape[1:]} {train_images.dtype}"
+            )
+
+    if raw.class_names is None:
+        classes = np.unique(train_labels)
+        class_names = tuple(str(value) for value in classes)
+        train_labels = np.searchsorted(classes, train_labels)
+        if test_labels is not None:
+            unknown = np.setdiff1d(test_labels, classes)
+            if unknown.size:
+                raise InputError(f"{source}: test label {int(unknown[0])} does not occur among the training labels")
+            test_labels = np.searchsorted(classes, test_labels)
+    else:
+        class_names = raw.class_names
+        for labels in (train_labels, test_labels):
+            if labels is not None and labels.max() >= len(class_names):
+                raise InputError(f"{source}: label {int(labels.max())} but only {len(class_names)} classes")
+
+    num_train, num_test = limited_sizes(len(train_images), 0 if test_images is None else len(test_images), limit)
+    train_images, train_labels = train_images[:num_train], train_labels[:num_train]
+    if test_images is not None and test_labels is not None:
+        test_images, test_labels = test_images[:num_test], test_labels[:num_test].astype(np.int32)
+    if len(np.unique(train_labels)) < 2:
+        only = class_names[int(train_labels[0])]
+        cause = f"with limit={limit} " if limit is not None else ""
+        raise InputError(
+            f"{source}: {cause}all {num_train} training images have one class, {only!r}; at least 2 are needed"
+        )
+    if image_size is not None:
+        train_images = resize_images(train_images, image_size)
+        test_images = None if test_images is None else resize_images(test_images, image_size)
+    mean, std = statistics if statistics is not None else channel_statistics(train_images)
+    return Dataset(
+        name=name,
+        train_images=train_images,
+        train_labels=train_labels.astype(np.int32),
+        test_images=test_images,
+        test_labels=test_labels,
+        num_classes=len(class_names),
+        class_names=class_names,
+        mean=tuple(mean),
+        std=tuple(std),
+    )

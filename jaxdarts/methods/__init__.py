@@ -1,0 +1,28 @@
+"""Search methods: one paper a file, each a builder of a SearchMethod. To add one, write it and enter it in METHODS."""
+
+from collections.abc import Callable
+
+from jaxdarts.methods.darts import darts
+from jaxdarts.methods.search import (
+    Batch,
+    SearchInfo,
+    SearchMethod,
+    SearchProblem,
+    SearchState,
+    eval_mode_sums,
+    train_mode_loss,
+)
+
+METHODS: dict[str, Callable[..., SearchMethod]] = {"darts": darts}
+
+__all__ = [
+    "METHODS",
+    "Batch",
+    "SearchInfo",
+    "SearchMethod",
+    "SearchProblem",
+    "SearchState",
+    "darts",
+    "eval_mode_sums",
+    "train_mode_loss",
+]

@@ -1,0 +1,104 @@
+"""DARTS (Liu et al. 2019, algorithm 1): alternate a step on alpha and a step on the weights."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdarts.bilevel import Bilevel, HypergradientFn, InnerStep
+from jaxdarts.methods.search import (
+    Batch,
+    SearchInfo,
+    SearchMethod,
+    SearchProblem,
+    SearchState,
+    train_mode_loss,
+)
+from jaxdarts.networks import init_alpha
+
+
+def darts(
+    problem: SearchProblem,
+    *,
+    hypergradient: HypergradientFn,
+    weight_optimiser: optax.GradientTransformation,
+    virtual_step: optax.GradientTransformation,
+    alpha_optimiser: optax.GradientTransformation,
+    alpha_init_scale: float = 1e-3,
+    uses_drop_path: bool = False,
+) -> SearchMethod:
+    """DARTS with any hypergradient: `unrolled()` is its second order (exact), `first_order()` its first.
+
+    Args:
+      problem: search space and supernet.
+      hypergradient: how the outer objective is differentiated in alpha.
+      weight_optimiser: of the inner objective.
+      virtual_step: the inner step that the hypergradient looks ahead to; its state is the weight optimiser's.
+      alpha_optimiser: of the outer objective.
+      alpha_init_scale: standard deviation of alpha at the start.
+      uses_drop_path: compile drop path in; its probability is `state.drop_path`.
+
+    Cost of a step: one hypergradient and one gradient.
+    Differs from RobustDARTS: the forward passes of the alpha step leave the running statistics alone; the virtual step
+    and the mixed product see the same drop-path masks as the step on the weights.
+    """
+
+    def init(key: jax.Array) -> SearchState:
+        network_key, alpha_key, step_key = jax.random.split(key, 3)
+        params, batch_stats = problem.init_network(network_key)
+        alpha = jax.tree.map(
+            lambda leaf: leaf.astype(problem.dtype), init_alpha(problem.space, alpha_key, alpha_init_scale)
+        )
+        return SearchState(
+            params=params,
+            batch_stats=batch_stats,
+            alpha=alpha,
+            opt_state=weight_optimiser.init(params),
+            alpha_opt_state=alpha_optimiser.init(alpha),
+            method_state=(),
+            drop_path=jnp.zeros((), problem.dtype),
+            key=step_key,
+            step=jnp.zeros((), jnp.int32),
+        )
+
+    def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, SearchInfo]:
+        train_key = valid_key = None
+        if uses_drop_path or problem.needs_key:
+            train_key, valid_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+        drop_path = state.drop_path if uses_drop_path else None
+
+        def objective(key):  # type: ignore[no-untyped-def]
+            def loss(params, alpha, batch):  # type: ignore[no-untyped-def]
+                return train_mode_loss(
+                    problem, params, alpha, batch, batch_stats=state.batch_stats, drop_path=drop_path, key=key
+                )
+
+            return loss
+
+        bilevel = Bilevel(train_loss=objective(train_key), valid_loss=objective(valid_key))
+        inner = InnerStep(virtual_step, state.opt_state)
+        alpha_gradient, outer = hypergradient(bilevel, inner, state.params, state.alpha, train_batch, valid_batch)
+        updates, alpha_opt_state = alpha_optimiser.update(alpha_gradient, state.alpha_opt_state, state.alpha)
+        alpha = optax.apply_updates(state.alpha, updates)
+
+        (train_loss, result), gradient = jax.value_and_grad(bilevel.train_loss, has_aux=True)(
+            state.params, alpha, train_batch
+        )
+        updates, opt_state = weight_optimiser.update(gradient, state.opt_state, state.params)
+        new_state = SearchState(
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=result.batch_stats,
+            alpha=alpha,
+            opt_state=opt_state,
+            alpha_opt_state=alpha_opt_state,
+            method_state=state.method_state,
+            drop_path=state.drop_path,
+            key=state.key,
+            step=state.step + 1,
+        )
+        correct = (result.scores.argmax(axis=-1) == train_batch.labels).sum(dtype=jnp.int32)
+        info = SearchInfo(train_loss, correct, outer.valid_loss, optax.tree.norm(alpha_gradient))
+        return new_state, info
+
+    return SearchMethod(init, step)

@@ -1,0 +1,123 @@
+"""What is a search method? Two pure functions over one state, which is also the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdarts.networks import Supernet, softmax_weights
+from jaxdarts.networks.supernet import Alpha
+from jaxdarts.spaces import SearchSpace
+
+
+class Batch(NamedTuple):
+    """Images ready for the network, and their classes."""
+
+    images: jax.Array  # float[B, H, W, channels]
+    labels: jax.Array  # int32[B]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SearchState:
+    """All that is carried from step to step, and nothing else is."""
+
+    params: Any  # w: the supernet's weights
+    batch_stats: Any  # running statistics of its batch norms
+    alpha: Alpha  # {"normal", "reduce"}: float[edges, operations]
+    opt_state: optax.OptState  # of w; learning rate and L2 are traced values inside
+    alpha_opt_state: optax.OptState
+    method_state: Any  # what a method carries beside this; () for DARTS
+    drop_path: jax.Array  # scalar, present drop-path probability
+    key: jax.Array  # typed key; a step's randomness follows from it and `step`
+    step: jax.Array  # int32 scalar, steps done
+
+
+class SearchInfo(NamedTuple):
+    """What one step reports. Scalars."""
+
+    train_loss: jax.Array  # inner objective before the w step, with the new alpha
+    train_correct: jax.Array  # int32, train images classified correctly then
+    alpha_loss: jax.Array  # outer objective where the hypergradient was taken (at w' for unrolled)
+    hypergradient_norm: jax.Array
+
+
+class SearchMethod(NamedTuple):
+    """A search method. Both functions are pure: jit, vmap and donate freely."""
+
+    init: Callable[[jax.Array], SearchState]  # key -> state
+    step: Callable[[SearchState, Batch, Batch], tuple[SearchState, SearchInfo]]  # state, train and valid batch
+
+
+class SearchProblem(NamedTuple):
+    """What is searched, independent of how."""
+
+    space: SearchSpace
+    supernet: Supernet
+    image_shape: tuple[int, int, int]  # height, width, channels
+    dtype: Any = jnp.float32
+    relax: Callable[[SearchSpace, Alpha], Alpha] = softmax_weights  # alpha -> mixing weights
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether the network is random even without drop path."""
+        return "noise" in self.space.operation_names
+
+    def init_network(self, key: jax.Array) -> tuple[Any, Any]:
+        """Weights and running statistics at the start."""
+        weights = {cell: jnp.zeros(self.space.alpha_shape(cell), self.dtype) for cell in ("normal", "reduce")}
+        images = jnp.zeros((1, *self.image_shape), self.dtype)
+        variables = self.supernet.init(key, images, weights)
+        return variables["params"], variables.get("batch_stats", {})
+
+
+class NetworkResult(NamedTuple):
+    """Beside the loss: class scores float[B, classes], and the running statistics after this batch."""
+
+    scores: jax.Array
+    batch_stats: Any
+
+
+def train_mode_loss(
+    problem: SearchProblem,
+    params: Any,
+    alpha: Alpha,
+    batch: Batch,
+    *,
+    batch_stats: Any,
+    drop_path: jax.Array | float | None = None,
+    key: jax.Array | None = None,
+) -> tuple[jax.Array, NetworkResult]:
+    """Mean cross-entropy of a batch, normalised by the batch's own statistics (both objectives of DARTS)."""
+    scores, updated = problem.supernet.apply(
+        {"params": params, "batch_stats": batch_stats},
+        batch.images,
+        problem.relax(problem.space, alpha),
+        train=True,
+        drop_path=drop_path,
+        key=key,
+        mutable=["batch_stats"],
+    )
+    return cross_entropy(scores, batch.labels).mean(), NetworkResult(scores, updated["batch_stats"])
+
+
+def eval_mode_sums(
+    problem: SearchProblem, params: Any, batch_stats: Any, alpha: Alpha, batch: Batch, mask: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Sums over the examples where mask bool[B] holds, with the running statistics: cross-entropy, correct answers."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    key = jax.random.key(0) if problem.needs_key else None  # the operation `noise` is on in evaluation too
+    scores: Any = problem.supernet.apply(variables, batch.images, problem.relax(problem.space, alpha), key=key)
+    losses = cross_entropy(scores, batch.labels)
+    correct = scores.argmax(axis=-1) == batch.labels
+    return jnp.where(mask, losses, 0).sum(), (mask & correct).sum(dtype=jnp.int32)
+
+
+def cross_entropy(scores: jax.Array, labels: jax.Array) -> jax.Array:
+    """float[B] from scores float[B, classes] and labels int[B]."""
+    return optax.softmax_cross_entropy_with_integer_labels(scores, labels)

@@ -1,0 +1,7 @@
+"""Networks as pure functions: the relaxed supernet and the discrete network of a genotype."""
+
+from jaxdarts.networks.discrete import DiscreteNetwork
+from jaxdarts.networks.operations import OPERATIONS, Operation
+from jaxdarts.networks.supernet import Supernet, init_alpha, softmax_weights
+
+__all__ = ["OPERATIONS", "DiscreteNetwork", "Operation", "Supernet", "init_alpha", "softmax_weights"]

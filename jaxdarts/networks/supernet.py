@@ -1,0 +1,118 @@
+"""The relaxed network: every edge of every cell is a weighted sum of all its candidate operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdarts.networks.cell import Cell, CellPlan, Connection
+from jaxdarts.networks.stem import Classifier, Stem, cell_layout
+from jaxdarts.spaces import CELL_TYPES, SearchSpace
+
+Alpha = dict[str, jax.Array]
+
+
+class Supernet(nn.Module):
+    """The search network of DARTS (Liu et al. 2019) and RobustDARTS, as a pure function of *mixing weights*.
+
+    Candidates and preprocessing have no affine batch norm, pools have a batch norm of their own. The cells at
+    `num_cells // 3` and `2 * num_cells // 3` are reduction cells and double the channels.
+
+    Attributes:
+      space: the search space.
+      num_classes: outputs.
+      channels: C, channels of the first cell's nodes.
+      num_cells: cells in the chain.
+    """
+
+    space: SearchSpace
+    num_classes: int
+    channels: int = 16
+    num_cells: int = 8
+
+    @nn.compact
+    def __call__(
+        self,
+        images: jax.Array,
+        weights: Mapping[str, jax.Array],
+        *,
+        train: bool = False,
+        drop_path: jax.Array | float | None = None,
+        key: jax.Array | None = None,
+    ) -> jax.Array:
+        """Class scores.
+
+        Args:
+          images: float[B, H, W, channels], H and W at least 8; odd sizes are rounded up when halved.
+          weights: {"normal", "reduce"}: float[edges, operations], e.g. `softmax(alpha)`; used as they are.
+          train: normalise by the batch's statistics (and update the running ones where the collection is mutable).
+          drop_path: probability with which an edge's whole mixed result is dropped for one image (Zela et al. 2020).
+            None leaves it out of the program. Used only with a key and in training; may be traced.
+          key: randomness of drop path and of the operation `noise`.
+
+        Returns:
+          float[B, num_classes].
+        """
+        before = last = Stem(3 * self.channels, name="stem")(images, train)
+        for index, (cell_type, channels, previous_reduction) in enumerate(cell_layout(self.num_cells, self.channels)):
+            edges, columns, plan = supernet_plan(self.space, cell_type)
+            gates = weights[cell_type][edges, columns][:, None]
+            drop_key = noise_key = None
+            if key is not None:
+                drop_key, noise_key = jax.random.split(jax.random.fold_in(key, index))
+            if train and drop_key is not None and drop_path is not None:
+                kept = keep_mask(drop_key, drop_path, (self.space.num_edges, images.shape[0]), images.dtype)
+                gates = gates * kept[edges]
+            cell = Cell(
+                plan,
+                channels,
+                reduction=cell_type == "reduce",
+                previous_reduction=previous_reduction,
+                affine=False,
+                normalise_pools=True,
+                name=f"cell_{index}",
+            )
+            before, last = last, cell(before, last, gates, train, noise_key)
+        return Classifier(self.num_classes, name="classifier")(last)
+
+
+def supernet_plan(space: SearchSpace, cell_type: str) -> tuple[np.ndarray, np.ndarray, CellPlan]:
+    """Every candidate of every edge as a connection, with its row (edge) and column (operation) in alpha."""
+    rows, columns, connections = [], [], []
+    for edge, ((node, source), operations) in enumerate(zip(space.edges, space.operations(cell_type), strict=True)):
+        for column, operation in enumerate(operations):
+            rows.append(edge)
+            columns.append(column)
+            connections.append(Connection(node, source, operation))
+    return np.array(rows), np.array(columns), CellPlan(space.num_nodes, tuple(connections), space.concat)
+
+
+def keep_mask(
+    key: jax.Array, drop: jax.Array | float, shape: tuple[int, ...], dtype: jax.typing.DTypeLike
+) -> jax.Array:
+    """0 with probability `drop`, else 1 / (1 - drop)."""
+    keep = 1 - jnp.asarray(drop, dtype)
+    return jax.random.bernoulli(key, keep, shape).astype(dtype) / keep
+
+
+def softmax_weights(space: SearchSpace, alpha: Mapping[str, jax.Array]) -> Alpha:
+    """DARTS' relaxation: softmax over each edge's candidates; 0 for entries that pad shorter candidate lists."""
+    return {
+        cell: jax.nn.softmax(jnp.where(jnp.asarray(space.mask(cell)), alpha[cell], -jnp.inf), axis=-1)
+        if not space.mask(cell).all()
+        else jax.nn.softmax(alpha[cell], axis=-1)
+        for cell in CELL_TYPES
+    }
+
+
+def init_alpha(space: SearchSpace, key: jax.Array, scale: float = 1e-3) -> Alpha:
+    """Initial architecture parameters: `scale` times standard normal values, float32[edges, operations]."""
+    keys = jax.random.split(key, len(CELL_TYPES))
+    return {
+        cell: scale * jax.random.normal(cell_key, space.alpha_shape(cell)) * space.mask(cell)
+        for cell, cell_key in zip(CELL_TYPES, keys, strict=True)
+    }

@@ -1,0 +1,276 @@
+"""How does a configuration become data, a search method and the compiled functions of a run?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdarts.bilevel import (
+    HYPERGRADIENTS,
+    HypergradientFn,
+    alpha_optimiser,
+    set_hyperparameters,
+    virtual_step_optimiser,
+    weight_optimiser,
+)
+from jaxdarts.data import (
+    Dataset,
+    augment,
+    epoch_order,
+    eval_batches,
+    load_dataset,
+    normalise,
+    random_batch_indices,
+    split_indices,
+    steps_per_epoch,
+    take_batch,
+    to_unit,
+    train_batch_indices,
+)
+from jaxdarts.data.split import Order
+from jaxdarts.errors import InputError
+from jaxdarts.methods import METHODS, Batch, SearchMethod, SearchProblem, SearchState, eval_mode_sums, train_mode_loss
+from jaxdarts.networks import OPERATIONS, Supernet
+from jaxdarts.runs.config import SearchConfig
+from jaxdarts.spaces import SearchSpace, load_space
+
+
+class EpochSums(NamedTuple):
+    """Sums over the steps of an epoch so far: part of a checkpoint, so that an epoch can be taken up in its middle."""
+
+    train_loss: jax.Array
+    train_correct: jax.Array
+    alpha_loss: jax.Array
+    hypergradient_norm: jax.Array
+
+    @classmethod
+    def zero(cls, dtype: Any) -> EpochSums:
+        """The sums of no steps."""
+        return cls(jnp.zeros((), dtype), jnp.zeros((), jnp.int32), jnp.zeros((), dtype), jnp.zeros((), dtype))
+
+
+class SearchData(NamedTuple):
+    """Both halves of the training images, on the device."""
+
+    train: Batch  # images as stored (uint8 or float), [N, H, W, C]
+    valid: Batch
+
+
+class Search(NamedTuple):
+    """All that a run needs; the functions are jitted, and compile when first called."""
+
+    config: SearchConfig
+    space: SearchSpace
+    dataset: Dataset
+    data: SearchData
+    problem: SearchProblem
+    steps_per_epoch: int
+    init: Callable[[], SearchState]
+    order: Callable[[int], jax.Array]  # epoch -> the order of its training images
+    step: Callable[..., tuple[SearchState, EpochSums, jax.Array]]  # (state, sums, data, order), donates the first two
+    validate: Callable[[SearchState], tuple[float, float]]  # loss and accuracy on the validation half
+    hessian_product: Callable[[SearchState, Any], Any]  # Hessian of the outer objective in alpha, times a vector
+
+
+def assemble(config: SearchConfig) -> Search:
+    """Reads the data and prepares everything; compiles nothing.
+
+    Raises:
+      InputError: the space, the data or a size cannot be used.
+    """
+    space = load_space(config.space, OPERATIONS)
+    dataset = load_dataset(
+        config.dataset,
+        None if config.data_dir is None else Path(config.data_dir),
+        download=config.download,
+        limit=config.limit,
+        image_size=config.image_size,
+        seed=config.seed,
+    )
+    train, valid = split_indices(
+        len(dataset.train_labels),
+        config.train_portion,
+        cast(Order, config.split),
+        config.seed,
+        labels=dataset.train_labels,
+    )
+    for name, part in (("trains w", train), ("trains alpha", valid)):
+        if config.batch_size > len(part):
+            raise InputError(
+                f"batch_size must be at most {len(part)}, the images in the part that {name} "
+                f"(data set {config.dataset!r}); got {config.batch_size}"
+            )
+    dtype = jnp.dtype(config.precision)
+    supernet = Supernet(space, dataset.num_classes, config.channels, config.cells)
+    problem = SearchProblem(space, supernet, dataset.image_shape, dtype)
+    method = build_method(config, problem)
+    data = SearchData(*(_on_device(dataset, part) for part in (train, valid)))
+    init_key, order_key, draw_key = jax.random.split(jax.random.key(config.seed), 3)
+    steps = steps_per_epoch(len(train), config.batch_size)
+
+    jitted_order = jax.jit(lambda epoch: epoch_order(jax.random.fold_in(order_key, epoch), len(train)))
+    return Search(
+        config=config,
+        space=space,
+        dataset=dataset,
+        data=data,
+        problem=problem,
+        steps_per_epoch=steps,
+        init=lambda: jax.jit(method.init)(init_key),
+        order=lambda epoch: jitted_order(jnp.int32(epoch)),
+        step=_step(config, dataset, method, steps, draw_key),
+        validate=_validate(config, dataset, problem, data),
+        hessian_product=_hessian_product(config, dataset, problem, data),
+    )
+
+
+def build_method(config: SearchConfig, problem: SearchProblem) -> SearchMethod:
+    """The method that a configuration names, with its optimisers and hypergradient."""
+    clip_norm = config.clip_norm if config.clip_virtual_step else None
+    return METHODS[config.method](
+        problem,
+        hypergradient=build_hypergradient(config),
+        weight_optimiser=weight_optimiser(config.learning_rate, config.momentum, config.l2, config.clip_norm),
+        virtual_step=weight_optimiser(config.learning_rate, config.momentum, config.l2, clip_norm)
+        if config.clip_virtual_step
+        else virtual_step_optimiser(config.learning_rate, config.momentum, config.l2),
+        alpha_optimiser=alpha_optimiser(
+            config.alpha_learning_rate, config.alpha_b1, config.alpha_b2, l2=config.alpha_l2
+        ),
+        alpha_init_scale=config.alpha_init_scale,
+        uses_drop_path=config.drop_path > 0,
+    )
+
+
+def build_hypergradient(config: SearchConfig) -> HypergradientFn:
+    """The hypergradient that a configuration names, with its settings."""
+    settings: dict[str, dict[str, Any]] = {
+        "finite_difference": {"radius": config.finite_difference_radius},
+        "unrolled": {"steps": config.unrolled_steps},
+        "neumann": {"terms": config.neumann_terms},
+        "conjugate_gradient": {"max_steps": config.cg_max_steps, "damping": config.cg_damping},
+    }
+    return HYPERGRADIENTS[config.hypergradient](**settings.get(config.hypergradient, {}))
+
+
+def start_epoch(config: SearchConfig, state: SearchState, epoch: int) -> SearchState:
+    """Sets what follows a schedule: the learning rate's cosine and drop path's ramp.
+
+    The learning rate of epoch e of E is min + (max - min) (1 + cos(pi e / E)) / 2, and drop path max e / (E - 1).
+    """
+    opt_state = set_hyperparameters(state.opt_state, learning_rate=learning_rate(config, epoch))
+    drop = jnp.full_like(state.drop_path, drop_path(config, epoch))
+    return SearchState(**{**vars(state), "opt_state": opt_state, "drop_path": drop})
+
+
+def learning_rate(config: SearchConfig, epoch: int) -> float:
+    """Learning rate of w in an epoch, counted from 0."""
+    cosine = (1 + math.cos(math.pi * epoch / config.epochs)) / 2
+    return config.learning_rate_min + (config.learning_rate - config.learning_rate_min) * cosine
+
+
+def drop_path(config: SearchConfig, epoch: int) -> float:
+    """Drop-path probability in an epoch, counted from 0."""
+    return config.drop_path * epoch / max(config.epochs - 1, 1)
+
+
+def _on_device(dataset: Dataset, part: np.ndarray) -> Batch:
+    return Batch(jnp.asarray(dataset.train_images[part]), jnp.asarray(dataset.train_labels[part]))
+
+
+def _augmented(config: SearchConfig, dataset: Dataset, data: Batch, indices: jax.Array, key: jax.Array) -> Batch:
+    images, labels = take_batch(data, indices)
+    images = augment(
+        key,
+        images,
+        dataset.mean,
+        dataset.std,
+        padding=config.crop_padding,
+        flip=config.flip,
+        cutout_length=config.cutout_length if config.cutout else 0,
+    )
+    return Batch(images.astype(config.precision), labels)
+
+
+def _plain(config: SearchConfig, dataset: Dataset, data: Batch, indices: jax.Array) -> Batch:
+    images, labels = take_batch(data, indices)
+    return Batch(normalise(to_unit(images), dataset.mean, dataset.std).astype(config.precision), labels)
+
+
+def _step(
+    config: SearchConfig, dataset: Dataset, method: SearchMethod, steps: int, draw_key: jax.Array
+) -> Callable[..., tuple[SearchState, EpochSums, jax.Array]]:
+    """One step on batches drawn on the device. The third result is finite as long as everything is."""
+
+    def step(
+        state: SearchState, sums: EpochSums, data: SearchData, order: jax.Array
+    ) -> tuple[SearchState, EpochSums, jax.Array]:
+        train_key, valid_key, pick_key = jax.random.split(jax.random.fold_in(draw_key, state.step), 3)
+        train_indices = train_batch_indices(order, state.step % steps, config.batch_size)
+        # The outer objective's batch is drawn anew at every step, as the reference takes the first of a fresh shuffle.
+        valid_indices = random_batch_indices(pick_key, data.valid.labels.shape[0], config.batch_size)
+        train_batch = _augmented(config, dataset, data.train, train_indices, train_key)
+        valid_batch = _augmented(config, dataset, data.valid, valid_indices, valid_key)
+        state, info = method.step(state, train_batch, valid_batch)
+        sums = jax.tree.map(lambda total, value: total + value.astype(total.dtype), sums, EpochSums(*info))
+        return state, sums, info.train_loss + info.alpha_loss + info.hypergradient_norm
+
+    return jax.jit(step, donate_argnums=(0, 1))
+
+
+def _validate(
+    config: SearchConfig, dataset: Dataset, problem: SearchProblem, data: SearchData
+) -> Callable[[SearchState], tuple[float, float]]:
+    @jax.jit
+    def sums(state: SearchState, valid: Batch, indices: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        batch = _plain(config, dataset, valid, indices)
+        return eval_mode_sums(problem, state.params, state.batch_stats, state.alpha, batch, mask)
+
+    def validate(state: SearchState) -> tuple[float, float]:
+        size = data.valid.labels.shape[0]
+        totals = [
+            sums(state, data.valid, jnp.asarray(indices), jnp.asarray(mask))
+            for indices, mask in eval_batches(size, config.batch_size)
+        ]
+        loss = sum(float(loss) for loss, _ in totals)
+        correct = sum(int(correct) for _, correct in totals)
+        return loss / size, correct / size
+
+    return validate
+
+
+def _hessian_product(
+    config: SearchConfig, dataset: Dataset, problem: SearchProblem, data: SearchData
+) -> Callable[[SearchState, Any], Any]:
+    """Products of the alpha-Hessian of the outer objective, averaged over held validation batches.
+
+    Train-mode batch statistics, no augmentation, the same images in every epoch, so that the curve shows the search and
+    not the choice of batch. Differs from RobustDARTS, which takes the last augmented batch of the epoch.
+    """
+    size = data.valid.labels.shape[0]
+    held = np.arange(config.curvature_batches * config.batch_size).reshape(config.curvature_batches, -1) % size
+
+    @jax.jit
+    def product(state: SearchState, valid: Batch, indices: jax.Array, vector: Any) -> Any:
+        batch = _plain(config, dataset, valid, indices)
+        key = jax.random.key(0) if problem.needs_key else None
+
+        def outer(alpha: Any) -> jax.Array:
+            return train_mode_loss(problem, state.params, alpha, batch, batch_stats=state.batch_stats, key=key)[0]
+
+        return jax.jvp(jax.grad(outer), (state.alpha,), (vector,))[1]
+
+    def average(state: SearchState, vector: Any) -> Any:
+        total = None
+        for indices in held:
+            one = product(state, data.valid, jnp.asarray(indices), vector)
+            total = one if total is None else jax.tree.map(jnp.add, total, one)
+        return jax.tree.map(lambda leaf: leaf / len(held), total)
+
+    return average

@@ -1,0 +1,287 @@
+"""What does a found cell look like?"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, PathPatch
+from matplotlib.path import Path as Curve
+from matplotlib.textpath import TextPath
+
+from jaxdarts.runs.files import write_atomically
+from jaxdarts.spaces import CELL_TYPES, Genotype
+
+INK, BACKGROUND, WIRE, NODE = "#1f2328", "#ffffff", "#8c959f", "#e9edf1"
+_LABEL = "#fefefe"  # on an operation's colour; not the background's white, which a dark page replaces
+CELL_NAMES = {"normal": "Normal cell", "reduce": "Reduction cell"}
+# (what a name starts with, colour, name in the legend); white text is readable on every colour
+_KINDS = (
+    ("sep_conv", "#2463c4", "separable convolution"),
+    ("dil_conv", "#7c3fc4", "dilated convolution"),
+    ("max_pool", "#b4540a", "pooling"),
+    ("avg_pool", "#b4540a", "pooling"),
+    ("skip_connect", "#1a7f4b", "skip connection"),
+    ("noise", "#bb2649", "noise"),
+    ("none", "#5c6570", "none"),
+    ("", "#0f7285", "other operation"),
+)
+
+# Inches. A cell is a staircase: every state has a height of its own, its wires run to the right at that height and
+# drop, left of a node, into one of the node's two operations. So no label can meet another label, a node or a wire.
+_MARGIN, _TITLE_HEIGHT, _HEADING_HEIGHT, _LEGEND_ROW = 0.25, 0.42, 0.36, 0.3
+_BOX_HEIGHT, _BOX_OFFSET, _BOX_WIDTH, _BOX_PADDING = 0.27, 0.165, 1.12, 0.11
+_INPUT_STEP, _FIRST_STEP, _STEP, _RADIUS, _CORNER = 0.5, 0.66, 0.8, 0.2, 0.1
+_INPUT_WIDTH, _OUTPUT_WIDTH, _LANE, _LANE_TO_BOX, _BOX_TO_NODE = 0.66, 0.54, 0.15, 0.26, 0.36
+_FONT_SIZE = 8.5
+
+
+def draw_cells(genotype: Genotype, title: str | None = None) -> Figure:
+    """Both cells of a genotype, coloured by kind of operation, with a legend.
+
+    Left, the outputs of the last two cells; each numbered node adds the results of its two operations; right, the
+    concatenation. Places are fixed by the number of nodes (and by the longest name, where that is unusually long), so
+    that the drawings of different epochs can be laid side by side. No global matplotlib state is used.
+    """
+    names = {name for name, _ in genotype.normal + genotype.reduce}
+    layout = _Layout(genotype.num_nodes, max(_BOX_WIDTH, *(_text_width(name) + 2 * _BOX_PADDING for name in names)))
+    columns = 2 if layout.width < 4.5 else 1  # small cells stand side by side
+    width = columns * layout.width + (columns + 1) * _MARGIN
+    legend = _legend_rows(names, width - 2 * _MARGIN)
+    cell_height = _HEADING_HEIGHT + layout.height
+    top = _MARGIN + (_TITLE_HEIGHT if title else 0.0)
+    legend_top = top + (2 // columns) * (cell_height + _MARGIN)
+    height = legend_top + len(legend) * _LEGEND_ROW + _MARGIN / 2
+
+    figure = Figure(figsize=(width, height), facecolor=BACKGROUND, dpi=160)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, width), ylim=(height, 0))  # one unit is one inch; y grows downwards
+    axes.set_axis_off()
+    if title:
+        _text(axes, _MARGIN, _MARGIN + 0.1, title, ha="left", fontsize=13, fontweight="bold")
+    for index, cell_type in enumerate(CELL_TYPES):
+        x = _MARGIN + (index % columns) * (layout.width + _MARGIN)
+        y = top + (index // columns) * (cell_height + _MARGIN)
+        _text(axes, x, y + 0.1, CELL_NAMES[cell_type], ha="left", fontsize=11, fontweight="bold")
+        _draw_cell(axes, genotype, cell_type, layout, x, y + _HEADING_HEIGHT)
+    for row, entries in enumerate(legend):
+        for x, colour, name in entries:
+            y = legend_top + (row + 0.5) * _LEGEND_ROW
+            _box(axes, _MARGIN + x, y - 0.07, 0.22, 0.14, colour, rounding=0.05)
+            _text(axes, _MARGIN + x + 0.3, y, name, ha="left", fontsize=_FONT_SIZE)
+    return figure
+
+
+def save_cells(
+    genotype: Genotype, svg_path: str | Path, png_path: str | Path | None = None, title: str | None = None
+) -> None:
+    """Draws both cells to an SVG file, and to a PNG file where one is named.
+
+    Files are replaced as a whole. The SVG's bytes are the same for the same genotype, title and matplotlib. Raises
+    OSError where a file cannot be written.
+    """
+    figure = draw_cells(genotype, title)
+    write_atomically(svg_path, figure_to_svg(figure, "cells"))
+    if png_path is not None:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+        write_atomically(png_path, buffer.getvalue())
+
+
+def figure_to_svg(figure: Figure, salt: str, text_as_paths: bool = True) -> str:
+    """The figure as SVG text without dates or random identifiers; `salt` separates figures of one page."""
+    buffer = io.StringIO()
+    settings: dict[Any, Any] = {"svg.hashsalt": salt, "svg.fonttype": "path" if text_as_paths else "none"}
+    with matplotlib.rc_context(settings):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue()
+
+
+def to_dot(genotype: Genotype) -> str:
+    """Both cells in Graphviz' DOT language."""
+
+    def quote(text: str) -> str:
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+
+    lines = ["digraph genotype {", "  rankdir=LR;", "  node [shape=box, style=rounded];"]
+    for cell_type in CELL_TYPES:
+        lines += [f"  subgraph cluster_{cell_type} {{", f"    label={quote(CELL_NAMES[cell_type])};"]
+        lines += [f"    {cell_type}_{state} [label={quote(name)}];" for state, name in _states(genotype)]
+        lines += [f"    {a} -> {b} [label={quote(label)}];" for a, label, b in _connections(genotype, cell_type)]
+        lines += ["  }"]
+    return "\n".join([*lines, "}", ""])
+
+
+def to_mermaid(genotype: Genotype) -> str:
+    """Both cells as a Mermaid flowchart, which code hosts show in Markdown."""
+
+    def quote(text: str) -> str:
+        return '"' + text.replace("&", "#amp;").replace('"', "#quot;") + '"'
+
+    lines = ["flowchart LR"]
+    for cell_type in CELL_TYPES:
+        lines += [f"  subgraph {cell_type}[{quote(CELL_NAMES[cell_type])}]"]
+        lines += [f"    {cell_type}_{state}({quote(name)})" for state, name in _states(genotype)]
+        lines += [f"    {a} -->|{quote(label)}| {b}" for a, label, b in _connections(genotype, cell_type)]
+        lines += ["  end"]
+    return "\n".join([*lines, ""])
+
+
+def state_name(state: int) -> str:
+    """How a state is called in text: `c_{k-2}`, `c_{k-1}`, `node 0`, `node 1`, ..."""
+    return ("c_{k-2}", "c_{k-1}")[state] if state < 2 else f"node {state - 2}"
+
+
+def operation_colour(operation: str) -> str:
+    """The colour of the operation's kind, `#rrggbb`."""
+    return _kind(operation)[0]
+
+
+def _kind(operation: str) -> tuple[str, str]:
+    return next((colour, name) for prefix, colour, name in _KINDS if operation.startswith(prefix))
+
+
+def _states(genotype: Genotype) -> list[tuple[int, str]]:
+    last = genotype.num_nodes + 2
+    return [(state, state_name(state)) for state in range(last)] + [(last, "c_{k}")]
+
+
+def _connections(genotype: Genotype, cell_type: str) -> list[tuple[str, str, str]]:
+    """(from, label, to) of every operation, then of the concatenation."""
+    edges = [
+        (f"{cell_type}_{source}", name, f"{cell_type}_{index // 2 + 2}")
+        for index, (name, source) in enumerate(genotype.edges(cell_type))
+    ]
+    output = f"{cell_type}_{genotype.num_nodes + 2}"
+    return edges + [(f"{cell_type}_{state}", "concat", output) for state in genotype.concat(cell_type)]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where things stand within one cell, in inches from its upper left corner."""
+
+    num_nodes: int
+    box_width: float
+
+    def state_y(self, state: int) -> float:
+        if state < 2:
+            return 0.2 + state * _INPUT_STEP
+        return 0.2 + _INPUT_STEP + _FIRST_STEP + (state - 2) * _STEP
+
+    def lanes_x(self, node: int) -> float:
+        """The left one of a node's two vertical lanes."""
+        pitch = 2 * _LANE + _LANE_TO_BOX + self.box_width + _BOX_TO_NODE + 2 * _RADIUS
+        return _INPUT_WIDTH + _LANE + node * pitch
+
+    def box_x(self, node: int) -> float:
+        return self.lanes_x(node) + _LANE + _LANE_TO_BOX
+
+    def node_x(self, node: int) -> float:
+        return self.box_x(node) + self.box_width + _BOX_TO_NODE + _RADIUS
+
+    def right_x(self, state: int) -> float:
+        """Where the wires of a state begin."""
+        return _INPUT_WIDTH if state < 2 else self.node_x(state - 2) + _RADIUS
+
+    @property
+    def output_x(self) -> float:
+        return self.node_x(self.num_nodes - 1) + _RADIUS + 0.34
+
+    @property
+    def width(self) -> float:
+        return self.output_x + _OUTPUT_WIDTH
+
+    @property
+    def height(self) -> float:
+        return self.state_y(self.num_nodes + 1) + _BOX_OFFSET + _BOX_HEIGHT / 2
+
+
+def _draw_cell(axes: Axes, genotype: Genotype, cell_type: str, layout: _Layout, x0: float, y0: float) -> None:
+    edges = genotype.edges(cell_type)
+    for node in range(genotype.num_nodes):
+        node_x, node_y = x0 + layout.node_x(node), y0 + layout.state_y(node + 2)
+        box_x = x0 + layout.box_x(node)
+        # The higher source feeds the upper operation by the right lane: the node's two wires cannot cross.
+        pair = sorted(edges[2 * node : 2 * node + 2], key=lambda edge: edge[1])
+        for place, (name, source) in enumerate(pair):
+            y = node_y + (-_BOX_OFFSET, _BOX_OFFSET)[place]
+            lane_x = x0 + layout.lanes_x(node) + (_LANE, 0.0)[place]
+            _wire(axes, x0 + layout.right_x(source), y0 + layout.state_y(source), lane_x, y, box_x)
+            colour = operation_colour(name)
+            _arrow(axes, (box_x + layout.box_width, y), (node_x - _RADIUS, node_y + (y - node_y) * 0.3), colour)
+            _box(axes, box_x, y - _BOX_HEIGHT / 2, layout.box_width, _BOX_HEIGHT, colour)
+            _text(axes, box_x + layout.box_width / 2, y, name, color=_LABEL, fontsize=_FONT_SIZE, fontweight="bold")
+        axes.add_patch(Circle((node_x, node_y), _RADIUS, facecolor=NODE, edgecolor=INK, linewidth=1.2, zorder=3))
+        _text(axes, node_x, node_y, str(node), fontsize=11)
+    for state, label in ((0, "$c_{k-2}$"), (1, "$c_{k-1}$")):
+        y = y0 + layout.state_y(state)
+        _box(axes, x0, y - 0.18, _INPUT_WIDTH, 0.36, NODE, edge=INK)
+        _text(axes, x0 + _INPUT_WIDTH / 2, y, label, fontsize=11, parse_math=True)
+    output_x, heights = x0 + layout.output_x, [y0 + layout.state_y(state) for state in genotype.concat(cell_type)]
+    for state, y in zip(genotype.concat(cell_type), heights, strict=True):
+        _arrow(axes, (x0 + layout.right_x(state), y), (output_x, y), WIRE)
+    _box(axes, output_x, min(heights) - 0.25, _OUTPUT_WIDTH, max(heights) - min(heights) + 0.5, NODE, edge=INK)
+    middle = (min(heights) + max(heights)) / 2
+    _text(axes, output_x + _OUTPUT_WIDTH / 2, middle, "$c_{k}$", fontsize=12, parse_math=True)
+
+
+def _wire(axes: Axes, x: float, y: float, lane_x: float, end_y: float, end_x: float) -> None:
+    """Right along y, down the lane, right to the operation, with rounded corners."""
+    r = _CORNER
+    points = [(x, y), (lane_x - r, y), (lane_x, y), (lane_x, y + r), (lane_x, end_y - r), (lane_x, end_y)]
+    points += [(lane_x + r, end_y), (end_x, end_y)]
+    codes = [Curve.MOVETO, Curve.LINETO, Curve.CURVE3, Curve.CURVE3, Curve.LINETO, Curve.CURVE3, Curve.CURVE3]
+    curve = Curve(points, [*codes, Curve.LINETO])
+    axes.add_patch(PathPatch(curve, facecolor="none", edgecolor=WIRE, linewidth=1.5, zorder=1))
+
+
+def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:
+    style = "-|>,head_width=2.6,head_length=4.5"
+    arrow = FancyArrowPatch(start, end, arrowstyle=style, color=colour, linewidth=1.5, shrinkA=0, shrinkB=0, zorder=2)
+    axes.add_patch(arrow)
+
+
+def _box(
+    axes: Axes, x: float, y: float, width: float, height: float, face: str, edge: str = "none", rounding: float = 0.1
+) -> None:
+    style = f"round,pad=0,rounding_size={rounding}"
+    axes.add_patch(
+        FancyBboxPatch((x, y), width, height, boxstyle=style, facecolor=face, edgecolor=edge, linewidth=1.2, zorder=3)
+    )
+
+
+def _text(axes: Axes, x: float, y: float, text: str, *, parse_math: bool = False, **style: Any) -> None:
+    settings = {"color": INK, "ha": "center", "va": "center" if parse_math else "center_baseline", "zorder": 4}
+    axes.text(x, y, text, parse_math=parse_math, **(settings | style))
+
+
+def _text_width(text: str, weight: str = "bold") -> float:
+    """Inches at the operations' font size."""
+    if not text.strip():
+        return 0.0
+    font = FontProperties(family="DejaVu Sans", weight=weight)
+    return float(TextPath((0, 0), text.replace("$", r"\$"), size=_FONT_SIZE, prop=font).get_extents().width) / 72
+
+
+def _legend_rows(operations: set[str], width: float) -> list[list[tuple[float, str, str]]]:
+    """Rows of (x, colour, name) that fit the width."""
+    used = {_kind(operation) for operation in operations}
+    rows: list[list[tuple[float, str, str]]] = [[]]
+    x = 0.0
+    for colour, name in dict.fromkeys((colour, name) for _, colour, name in _KINDS if (colour, name) in used):
+        needed = 0.3 + _text_width(name, "normal") + 0.3
+        if rows[-1] and x + needed > width:
+            rows.append([])
+            x = 0.0
+        rows[-1].append((x, colour, name))
+        x += needed
+    return rows

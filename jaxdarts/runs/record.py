@@ -1,0 +1,94 @@
+"""What do the files of a run say?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxdarts.errors import InputError
+from jaxdarts.runs.charts import Values
+from jaxdarts.runs.folder import CONFIG_FILE
+from jaxdarts.runs.metrics import local_average, read_metrics
+from jaxdarts.spaces import Genotype, SearchSpace, load_genotype, load_space
+
+METRICS_FILE, GENOTYPE_FILE = "metrics.jsonl", "genotype.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its folder tells it, finished or not."""
+
+    name: str
+    config: Mapping[str, Any]
+    space: SearchSpace
+    epochs: tuple[int, ...]  # at least one
+    metrics: tuple[Mapping[str, Any], ...]  # one an epoch
+    genotype: Genotype  # the one returned, or the newest of a run that has not finished
+    finished: bool
+
+    def values(self, key: str) -> Values:
+        """A quantity of every epoch; `skip_normal` and `skip_reduce` count skip connections.
+
+        `local_average` is centred on the epoch, unlike the one in metrics.jsonl, which is the newest that was known.
+        """
+        if key == "local_average":
+            return local_average(self.values("dominant_eigenvalue"))
+        if key.startswith("skip_"):
+            return [entry.get("skip_connections", {}).get(key.removeprefix("skip_")) for entry in self.metrics]
+        return [entry.get(key) for entry in self.metrics]
+
+    def genotype_epochs(self) -> list[int]:
+        """The epochs after which alpha stood for `genotype`, up to the order of a node's edges."""
+        wanted = self.genotype.canonical()
+        found = {entry["epoch"]: entry.get("genotype") for entry in self.metrics}
+        return [epoch for epoch, value in found.items() if value and Genotype.from_json(value).canonical() == wanted]
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Reads config.json, metrics.jsonl and, if the run has ended, genotype.json.
+
+    Raises:
+      InputError: not the folder of a run, no epoch has ended yet, or a file cannot be read; naming the file.
+    """
+    if not folder.is_dir():
+        raise InputError(f"run_dir: there is no folder {str(folder)!r}; name the folder that a search wrote")
+    if not (folder / CONFIG_FILE).is_file():
+        raise InputError(f"run_dir: {str(folder)!r} holds no {CONFIG_FILE}, so it is not the folder of a run")
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"run_dir: cannot read {str(folder / CONFIG_FILE)!r}: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"run_dir: {str(folder / CONFIG_FILE)!r} does not hold a configuration")
+    metrics = read_metrics(folder / METRICS_FILE)
+    if not metrics:
+        raise InputError(f"run_dir: {str(folder)!r} has no finished epoch yet; a report needs one")
+    for number, entry in enumerate(metrics, start=1):
+        if not isinstance(entry.get("epoch"), int):
+            raise InputError(f"metrics: line {number} of {str(folder / METRICS_FILE)!r} names no epoch")
+    finished = (folder / GENOTYPE_FILE).exists()
+    return RunRecord(
+        name=folder.resolve().name,
+        config=config,
+        space=_space(config),
+        epochs=tuple(entry["epoch"] for entry in metrics),
+        metrics=tuple(metrics),
+        genotype=load_genotype(folder / GENOTYPE_FILE)
+        if finished
+        else Genotype.from_json(metrics[-1].get("genotype") or {}),
+        finished=finished,
+    )
+
+
+def _space(config: Mapping[str, Any]) -> SearchSpace:
+    """As recorded in the run, since a space's file may be gone or changed; else by its name."""
+    recorded = config.get("search_space")
+    if recorded is None:
+        return load_space(str(config.get("space")))
+    try:
+        return SearchSpace(**recorded)
+    except TypeError as error:
+        raise InputError(f"run_dir: search_space in {CONFIG_FILE} is not a search space: {error}") from error

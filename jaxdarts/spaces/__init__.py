@@ -1,0 +1,25 @@
+"""Search spaces and genotypes: plain data, no JAX."""
+
+from jaxdarts.spaces.cell import DARTS, S1, S2, S3, S4, S5, SPACES
+from jaxdarts.spaces.discretise import discretise
+from jaxdarts.spaces.files import load_genotype, load_space, space_to_json
+from jaxdarts.spaces.genotype import Genotype
+from jaxdarts.spaces.space import CELL_TYPES, SearchSpace, count_edges
+
+__all__ = [
+    "CELL_TYPES",
+    "DARTS",
+    "S1",
+    "S2",
+    "S3",
+    "S4",
+    "S5",
+    "SPACES",
+    "Genotype",
+    "SearchSpace",
+    "count_edges",
+    "discretise",
+    "load_genotype",
+    "load_space",
+    "space_to_json",
+]

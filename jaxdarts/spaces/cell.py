@@ -1,0 +1,66 @@
+"""The published cell spaces: DARTS (Liu et al. 2019) and S1-S5 of the RobustDARTS study (Zela et al. 2020)."""
+
+from __future__ import annotations
+
+from jaxdarts.spaces.space import SearchSpace
+
+_SKIP, _MAX, _AVG = "skip_connect", "max_pool_3x3", "avg_pool_3x3"
+_SEP3, _SEP5, _DIL3, _DIL5 = "sep_conv_3x3", "sep_conv_5x5", "dil_conv_3x3", "dil_conv_5x5"
+
+# The eight operations, in the reference's order.
+DARTS = SearchSpace.uniform("darts", ("none", _MAX, _AVG, _SKIP, _SEP3, _SEP5, _DIL3, _DIL5))
+
+# S1 keeps the two strongest operations of each edge after two rounds of pruning (Zela et al. 2020, appendix B).
+S1 = SearchSpace(
+    name="s1",
+    num_nodes=4,
+    normal=(
+        # node 0
+        (_SKIP, _DIL3),
+        (_SKIP, _DIL5),
+        # node 1
+        (_SKIP, _DIL5),
+        (_SKIP, _SEP3),
+        (_SKIP, _DIL3),
+        # node 2
+        (_MAX, _SKIP),
+        (_SKIP, _SEP3),
+        (_SKIP, _SEP3),
+        (_SKIP, _DIL3),
+        # node 3
+        (_SKIP, _SEP3),
+        (_MAX, _SKIP),
+        (_SKIP, _DIL3),
+        (_DIL3, _DIL5),
+        (_DIL3, _DIL5),
+    ),
+    reduce=(
+        # node 0
+        (_MAX, _AVG),
+        (_MAX, _DIL3),
+        # node 1
+        (_MAX, _AVG),
+        (_MAX, _AVG),
+        (_SKIP, _DIL5),
+        # node 2
+        (_MAX, _AVG),
+        (_MAX, _SEP3),
+        (_SKIP, _DIL3),
+        (_SKIP, _DIL5),
+        # node 3
+        (_MAX, _AVG),
+        (_MAX, _AVG),
+        (_SKIP, _DIL5),
+        (_SKIP, _DIL5),
+        (_SKIP, _DIL5),
+    ),
+    concat=(2, 3, 4, 5),
+)
+S2 = SearchSpace.uniform("s2", (_SKIP, _SEP3))
+S3 = SearchSpace.uniform("s3", ("none", _SKIP, _SEP3))
+S4 = SearchSpace.uniform("s4", ("noise", _SEP3))
+
+# The paper's S5 with its 81 architectures. (RobustDARTS' code calls the full DARTS space "s5".)
+S5 = SearchSpace.uniform("s5", (_SEP3, _SKIP, _MAX), num_nodes=1)
+
+SPACES: dict[str, SearchSpace] = {space.name: space for space in (DARTS, S1, S2, S3, S4, S5)}

@@ -1,0 +1,125 @@
+"""How is a search space or a genotype read from its name or from a file?"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.spaces.cell import SPACES
+from jaxdarts.spaces.genotype import Genotype
+from jaxdarts.spaces.space import CELL_TYPES, SearchSpace, count_edges
+
+_EDGE = re.compile(r"\s*(\d+)\s*->\s*(\d+)\s*")
+_KEYS = ("name", "num_nodes", "concat", "operations", *CELL_TYPES)
+
+
+def load_space(name_or_path: str, operations: Collection[str] | None = None) -> SearchSpace:
+    """A registered space by its name, or one from a TOML file (any value that ends in `.toml`).
+
+    The file gives `num_nodes`, the candidate `operations` of every edge, and optionally `name`, `concat` and tables
+    `[normal]` and `[reduce]` with their own `operations` and single edges such as `"0->3" = ["skip_connect"]`, where
+    states 0 and 1 are the cell's inputs and node i is state i + 2.
+
+    Args:
+      name_or_path: a name in SPACES or a path.
+      operations: the names of the operations that exist; None leaves them unchecked.
+
+    Raises:
+      InputError: naming the file, the key, the value and the choices.
+    """
+    if not name_or_path.endswith(".toml"):
+        if name_or_path not in SPACES:
+            raise unknown_choice("space", name_or_path, [*SPACES, "path/to/space.toml"])
+        space = SPACES[name_or_path]
+    else:
+        space = _read_space(Path(name_or_path))
+    if operations is not None:
+        for name in space.operation_names:
+            if name not in operations:
+                raise unknown_choice(f"operation in space {name_or_path!r}:", name, operations)
+    return space
+
+
+def load_genotype(path: str | Path) -> Genotype:
+    """A genotype from a file: JSON as a run writes it, or the `Genotype(...)` text of the PyTorch codes."""
+    try:
+        text = Path(path).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"genotype: cannot read {str(path)!r}: {_reason(error)}") from error
+    if text.lstrip().startswith("{"):
+        try:
+            return Genotype.from_json(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise InputError(f"genotype: {str(path)!r} is not JSON: {error}") from error
+    return Genotype.from_text(text)
+
+
+def space_to_json(space: SearchSpace) -> dict[str, Any]:
+    """The whole space as a JSON object, for a run's records."""
+    return {
+        "name": space.name,
+        "num_nodes": space.num_nodes,
+        "normal": [list(edge) for edge in space.normal],
+        "reduce": [list(edge) for edge in space.reduce],
+        "concat": list(space.concat),
+    }
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _read_space(path: Path) -> SearchSpace:
+    try:
+        table = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"space: cannot read {str(path)!r}: {_reason(error)}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"space: {str(path)!r} is not TOML: {error}") from error
+    where = f"space {str(path)!r}"
+    for key in table:
+        if key not in _KEYS:
+            raise unknown_choice(f"key in {where}:", key, _KEYS)
+    num_nodes = table.get("num_nodes")
+    if isinstance(num_nodes, bool) or not isinstance(num_nodes, int) or num_nodes < 1:
+        raise InputError(f"{where}: num_nodes must be a whole number of at least 1; got {num_nodes!r}")
+    cells = {cell: _read_cell(where, cell, table, num_nodes) for cell in CELL_TYPES}
+    concat = table.get("concat", list(range(2, num_nodes + 2)))
+    if not isinstance(concat, list) or any(isinstance(state, bool) or not isinstance(state, int) for state in concat):
+        raise InputError(f"{where}: concat must be a list of states, e.g. [2, 3]; got {concat!r}")
+    return SearchSpace(str(table.get("name", path.stem)), num_nodes, cells["normal"], cells["reduce"], tuple(concat))
+
+
+def _read_cell(where: str, cell: str, table: Mapping[str, Any], num_nodes: int) -> tuple[tuple[str, ...], ...]:
+    own = table.get(cell, {})
+    if not isinstance(own, dict):
+        raise InputError(f"{where}: [{cell}] must be a table of edges; got {own!r}")
+    default = own.get("operations", table.get("operations"))
+    candidates: list[Any] = [default] * count_edges(num_nodes)
+    for key, value in own.items():
+        if key == "operations":
+            continue
+        match = _EDGE.fullmatch(key)
+        if not match:
+            raise InputError(f'{where}: [{cell}] {key!r} is not an edge; write "source->state", e.g. "0->2"')
+        source, state = int(match[1]), int(match[2])
+        if not 2 <= state < num_nodes + 2:
+            raise InputError(f"{where}: [{cell}] edge {key!r} leads to no node; choose states 2 to {num_nodes + 1}")
+        if source >= state:
+            raise InputError(
+                f"{where}: [{cell}] edge {key!r} would close a cycle; state {state} can read states 0 to {state - 1}"
+            )
+        candidates[count_edges(state - 2) + source] = value
+    for edge in candidates:
+        if not isinstance(edge, list) or not all(isinstance(name, str) for name in edge):
+            raise InputError(
+                f"{where}: [{cell}] operations must be a list of names for every edge; got {edge!r}"
+                if edge is not None
+                else f"{where}: no operations for some edges of [{cell}]; give operations = [...]"
+            )
+    return tuple(tuple(edge) for edge in candidates)

@@ -1,0 +1,170 @@
+"""What is a found architecture, and how is it written down?"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jaxdarts.errors import InputError
+
+Edge = tuple[str, int]
+_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
+_MOST_STATES = 10_000
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """A discrete cell pair (Liu et al. 2019). Hashable, so it can be a static argument of `jax.jit`.
+
+    States 0 and 1 are the outputs of the last two cells; node i is state i + 2. Every node adds the results of two
+    edges, each a pair of an operation's name and the state it reads.
+    """
+
+    normal: tuple[Edge, ...]  # two edges a node, in node order
+    normal_concat: tuple[int, ...]  # states concatenated to the cell's output
+    reduce: tuple[Edge, ...]
+    reduce_concat: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for cell in ("normal", "reduce"):
+            edges = _as_edges(cell, getattr(self, cell))
+            concat = _as_concat(cell, getattr(self, f"{cell}_concat"), len(edges) // 2)
+            object.__setattr__(self, cell, edges)
+            object.__setattr__(self, f"{cell}_concat", concat)
+        if len(self.normal) != len(self.reduce) or len(self.normal_concat) != len(self.reduce_concat):
+            raise InputError(
+                f"genotype: normal and reduce must have as many nodes and concatenated states; got "
+                f"{len(self.normal) // 2} and {len(self.reduce) // 2} nodes, "
+                f"{len(self.normal_concat)} and {len(self.reduce_concat)} concatenated states"
+            )
+
+    @property
+    def num_nodes(self) -> int:
+        """Intermediate nodes of each cell."""
+        return len(self.normal) // 2
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The names of the operations used, sorted, each once."""
+        return tuple(sorted({operation for operation, _ in self.normal + self.reduce}))
+
+    def edges(self, cell_type: str) -> tuple[Edge, ...]:
+        """The edges of the `normal` or `reduce` cell."""
+        return self.normal if cell_type == "normal" else self.reduce
+
+    def concat(self, cell_type: str) -> tuple[int, ...]:
+        """The concatenated states of the `normal` or `reduce` cell."""
+        return self.normal_concat if cell_type == "normal" else self.reduce_concat
+
+    def count(self, operation: str) -> dict[str, int]:
+        """How often an operation occurs in each cell type, e.g. `{"normal": 2, "reduce": 0}`."""
+        return {cell: sum(name == operation for name, _ in self.edges(cell)) for cell in ("normal", "reduce")}
+
+    def canonical(self) -> Genotype:
+        """The same network with each node's edges ordered by source, then operation: for comparing and counting.
+
+        Discretisation writes a node's stronger edge first, so equal networks can differ in that order.
+        """
+
+        def ordered(edges: tuple[Edge, ...]) -> tuple[Edge, ...]:
+            pairs = (sorted(edges[i : i + 2], key=lambda edge: (edge[1], edge[0])) for i in range(0, len(edges), 2))
+            return tuple(edge for pair in pairs for edge in pair)
+
+        return Genotype(ordered(self.normal), self.normal_concat, ordered(self.reduce), self.reduce_concat)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object: edges as `[operation, source]` lists."""
+        return {
+            "normal": [list(edge) for edge in self.normal],
+            "normal_concat": list(self.normal_concat),
+            "reduce": [list(edge) for edge in self.reduce],
+            "reduce_concat": list(self.reduce_concat),
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Genotype:
+        """Reads what `to_json` wrote. Raises InputError that names the field."""
+        if not isinstance(value, Mapping):
+            raise InputError(f"genotype: expected an object with {', '.join(_FIELDS)}; got {type(value).__name__}")
+        missing = [field for field in _FIELDS if field not in value]
+        if missing:
+            raise InputError(f"genotype: {', '.join(missing)} missing; a genotype has {', '.join(_FIELDS)}")
+        return cls(**{field: value[field] for field in _FIELDS})
+
+    def to_text(self) -> str:
+        """The notation of the PyTorch codes: `Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=...)`."""
+        fields = (
+            f"{field}=" + (repr(list(getattr(self, field)))) for field in _FIELDS
+        )  # lists, as those codes print them
+        return f"Genotype({', '.join(fields)})"
+
+    @classmethod
+    def from_text(cls, text: str) -> Genotype:
+        """Reads the notation of the PyTorch codes, `range(2, 6)` and a leading `NAME =` included.
+
+        The text is parsed, never evaluated. Raises InputError on anything else.
+        """
+        try:
+            tree = ast.parse(text.strip())
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: deep nesting
+            raise InputError(f"genotype: cannot read {_shorten(text)!r} as Genotype(normal=[...], ...)") from error
+        statement = tree.body[0] if len(tree.body) == 1 else None
+        call = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
+            raise InputError(f"genotype: expected Genotype(normal=[...], ...); got {_shorten(text)!r}")
+        names = [*_FIELDS[: len(call.args)], *(keyword.arg or "**" for keyword in call.keywords)]
+        if len(call.args) > len(_FIELDS) or len(set(names)) < len(names) or not set(names) <= set(_FIELDS):
+            raise InputError(f"genotype: has the fields {', '.join(_FIELDS)}, each once; got {_shorten(text)!r}")
+        values = [*call.args, *(keyword.value for keyword in call.keywords)]
+        return cls.from_json({name: _literal(value) for name, value in zip(names, values, strict=True)})
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _literal(node: ast.expr) -> Any:
+    """A Python literal or `range(...)` of integers."""
+    try:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
+            # Cut, so that no text can fill the memory; states that high don't exist and are refused later.
+            return list(range(*(ast.literal_eval(argument) for argument in node.args))[:_MOST_STATES])
+        return ast.literal_eval(node)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"genotype: cannot read {_shorten(ast.unparse(node))!r}; expected a list") from error
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _as_edges(cell: str, value: Any) -> tuple[Edge, ...]:
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value or len(value) % 2:
+        raise InputError(f"genotype.{cell}: expected a list of two (operation, source) pairs for every node")
+    edges = []
+    for index, pair in enumerate(value):
+        where = f"genotype.{cell}[{index}]"
+        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+            raise InputError(f"{where}: expected a pair (operation, source); got {pair!r}")
+        operation, source = pair
+        if not isinstance(operation, str):
+            raise InputError(f"{where}: the operation must be a name; got {operation!r}")
+        state = index // 2 + 2
+        if not _is_index(source) or source >= state:
+            raise InputError(
+                f"{where}: state {state} cannot read from {source!r}; choose a state from 0 to {state - 1}"
+            )
+        edges.append((operation, source))
+    return tuple(edges)
+
+
+def _as_concat(cell: str, value: Any, num_nodes: int) -> tuple[int, ...]:
+    where = f"genotype.{cell}_concat"
+    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+        raise InputError(f"{where}: expected a list of states; got {value!r}")
+    for state in value:
+        if not _is_index(state) or state >= num_nodes + 2:
+            raise InputError(f"{where}: no state {state!r}; choose states from 0 to {num_nodes + 1}")
+    return tuple(value)

@@ -1,0 +1,31 @@
+"""Fixtures and settings for every test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+_CACHE_SETTINGS = {"jax_persistent_cache_min_compile_time_secs": 0.5, "jax_persistent_cache_min_entry_size_bytes": -1}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps what JAX compiles in pytest's own cache folder: most of the suite's time is compilation."""
+    cache = getattr(config, "cache", None)
+    if cache is None:  # -p no:cacheprovider
+        return
+    settings = {"jax_compilation_cache_dir": str(cache.mkdir("compiled")), **_CACHE_SETTINGS}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ.setdefault(name.upper(), str(value))  # for commands that tests start
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Double precision for one test."""
+    previous = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", previous)

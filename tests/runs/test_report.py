@@ -1,0 +1,222 @@
+"""Does a run's report show what its files say, whatever state the run is in?"""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jaxdarts.errors import InputError
+from jaxdarts.report import main
+from jaxdarts.runs.charts import operation_strengths
+from jaxdarts.runs.metrics import append_metrics
+from jaxdarts.runs.report import write_report
+from jaxdarts.spaces import CELL_TYPES, DARTS, S1, S5, SearchSpace, discretise, space_to_json
+
+
+def synthetic_run(
+    folder: Path, space: SearchSpace, *, epochs: int = 3, planned: int | None = None, eigenvalues: bool = True
+) -> Path:
+    """A run folder with plausible numbers; unfinished if more epochs were planned."""
+    folder.mkdir(parents=True)
+    planned = planned or epochs
+    rng = np.random.default_rng(0)
+    config: dict[str, Any] = {"space": space.name, "dataset": "photos10", "method": "darts", "seed": 1}
+    config |= {
+        "hypergradient": "unrolled",
+        "epochs": planned,
+        "batch_size": 32,
+        "data_dir": None,
+        "learning_rate": 0.025,
+    }
+    config |= {"versions": {"python": "3.11.2", "jax": "0.10.2", "flax": "0.12.8"}, "device": "2-core CPU"}
+    (folder / "config.json").write_text(json.dumps(config | {"search_space": space_to_json(space)}))
+    steps = {cell: rng.normal(0, 0.1, space.alpha_shape(cell)) for cell in CELL_TYPES}
+    alpha = {cell: np.zeros(space.alpha_shape(cell)) for cell in CELL_TYPES}
+    genotype = None
+    for epoch in range(epochs):
+        progress = (epoch + 1) / planned
+        strengths = {}
+        for cell in CELL_TYPES:
+            alpha[cell] = alpha[cell] + steps[cell] + rng.normal(0, 0.05, steps[cell].shape)
+            counts = [len(operations) for operations in space.operations(cell)]
+            strengths[cell] = np.full(alpha[cell].shape, 9.0)  # padding, to be ignored
+            for edge, values in enumerate(operation_strengths(alpha[cell].tolist(), counts)):
+                strengths[cell][edge, : counts[edge]] = values
+        genotype = discretise(space, strengths)
+        noise = rng.normal(0, 0.02, 8)
+        record: dict[str, Any] = {"epoch": epoch, "step": 31 * (epoch + 1), "seconds": 9.5 + noise[0]}
+        record |= {"train_loss": 2.1 - 1.6 * progress**0.5 + noise[1], "train_accuracy": 0.2 + 0.65 * progress**0.5}
+        record |= {
+            "alpha_loss": 2.1 - 1.3 * progress**0.5 + noise[2],
+            "valid_loss": 2.2 - 1.2 * progress**0.5 + noise[3],
+        }
+        record |= {"valid_accuracy": 0.18 + 0.55 * progress**0.5 + noise[4], "learning_rate": 0.025 * (1 - progress)}
+        record |= {"l2": 3e-4, "drop_path": 0.0, "hypergradient_norm": 0.3 + noise[5]}
+        dominant = 0.15 + 0.5 * progress**2 + 4 * abs(noise[6]) if eigenvalues else None
+        record |= {"dominant_eigenvalue": dominant, "largest_magnitude_eigenvalue": dominant, "local_average": None}
+        record |= {"smallest_eigenvalue": -abs(noise[7]) if eigenvalues else None, "alpha": dict(alpha)}
+        record |= {"genotype": genotype.to_json(), "skip_connections": genotype.count("skip_connect")}
+        append_metrics(folder / "metrics.jsonl", record)
+    if epochs == planned and genotype is not None:
+        (folder / "genotype.json").write_text(json.dumps(genotype.to_json()))
+    return folder
+
+
+class _Page(HTMLParser):
+    """Collects what a browser would load, ids, and whether elements are closed."""
+
+    void = {"meta", "img", "br", "link", "input", "hr"}
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.void:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def _svg_elements(text: str) -> list[str]:
+    return re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def s1_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_report(synthetic_run(tmp_path_factory.mktemp("report") / "s1", S1)).read_text()
+
+
+def test_loads_nothing_and_is_well_formed(s1_page: str) -> None:
+    page = _Page(s1_page)
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert not re.search(r"@import|url\((?!#)", s1_page)
+    assert len(set(page.ids)) == len(page.ids)
+    references = re.findall(r"url\(#([^)]*)\)", s1_page) + [a[1:] for a in page.addresses if a.startswith("#")]
+    assert set(references) <= set(page.ids)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    for svg in _svg_elements(s1_page):
+        ElementTree.fromstring(svg)
+
+
+def test_shows_every_edge_with_its_candidates_and_no_padding(s1_page: str) -> None:
+    assert s1_page.count("node 3 \N{LEFTWARDS ARROW} c_{k-1}") == 2
+    assert s1_page.count("<img ") == 2 * S1.num_edges
+    assert 'alt="strengths of max_pool_3x3, skip_connect over epochs"' in s1_page
+    assert s1_page.count("edge chosen") == 16
+    assert "{{" not in s1_page and not re.search(r"\bnan\b", s1_page)
+
+
+def test_header_and_numbers(s1_page: str) -> None:
+    for text in ("photos10", "unrolled", "2-core CPU", "jax 0.10.2", "3 of 3", "Genotype(normal=[", "0.025"):
+        assert text in s1_page
+    assert len(_svg_elements(s1_page)) == 6  # cells, eigenvalues, losses, accuracies, skip connections, norm
+
+
+def test_strengths_leave_padding_out_of_the_softmax() -> None:
+    strengths = operation_strengths([[0.0, np.log(3.0), 50.0], [1.0, 1.0, 1.0]], [2, 3])
+    np.testing.assert_allclose(strengths[0], [0.25, 0.75])
+    np.testing.assert_allclose(strengths[1], [1 / 3] * 3)
+
+
+def test_one_epoch_without_eigenvalues(tmp_path: Path) -> None:
+    text = write_report(synthetic_run(tmp_path / "s5", S5, epochs=1, eigenvalues=False)).read_text()
+    _Page(text)
+    assert "Nothing was measured." in text
+    assert text.count("<img ") == 4
+
+
+def test_unfinished_run(tmp_path: Path) -> None:
+    folder = synthetic_run(tmp_path / "s5", S5, epochs=2, planned=5)
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 2, "train_')  # killed while writing
+    text = write_report(folder).read_text()
+    assert "has not finished: 2 of 5 epochs" in text
+    assert "Cells after epoch 1" in text
+
+
+def test_returned_genotype_of_an_earlier_epoch_is_pointed_out(tmp_path: Path) -> None:
+    folder = synthetic_run(tmp_path / "s1", S1)
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert records[0]["genotype"] != records[2]["genotype"]
+    (folder / "genotype.json").write_text(json.dumps(records[0]["genotype"]))
+    assert "The genotype returned is that of epoch 0" in write_report(folder).read_text()
+
+
+def test_text_from_the_run_is_escaped(tmp_path: Path) -> None:
+    folder = synthetic_run(tmp_path / "<b>run", S5, epochs=1)
+    config = json.loads((folder / "config.json").read_text())
+    name = "conv<script>alert(1)</script>&$x$"
+    config["dataset"] = "npz:<img src=x>.npz {{facts}}"
+    config["search_space"]["normal"] = [[name], [name]]
+    (folder / "config.json").write_text(json.dumps(config))
+    genotype = json.loads((folder / "genotype.json").read_text())
+    genotype["normal"] = [[name, 0], [name, 1]]
+    (folder / "genotype.json").write_text(json.dumps(genotype))
+    page = _Page(text := write_report(folder).read_text())
+    assert "script" not in page.tags
+    assert "<img src=x>" not in text and "<b>run" not in text
+    assert text.count('<dl class="facts">') == 1
+
+
+def test_full_darts_space_stays_small(tmp_path: Path) -> None:
+    path = write_report(synthetic_run(tmp_path / "darts", DARTS, epochs=50))
+    assert path.stat().st_size < 1_000_000
+
+
+def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = synthetic_run(tmp_path / "s5", S5, epochs=1)
+    assert main([str(folder)]) == 0
+    assert capsys.readouterr().out.strip() == str(folder / "report.html")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "config.json").write_text('{"space": "s1"}')
+    for arguments, message in (
+        ([], "required: RUN_DIR"),
+        ([str(tmp_path / "absent")], "there is no folder"),
+        ([str(tmp_path / "empty")], "holds no config.json"),
+        ([str(tmp_path / "new")], "no finished epoch"),
+    ):
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.startswith("error: ") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", "[1]", "does not hold a configuration"),
+        ("config.json", "{", "cannot read"),
+        ("config.json", '{"search_space": {"name": "x"}}', "not a search space"),
+        ("metrics.jsonl", '{"step": 1}\n', "names no epoch"),
+        ("metrics.jsonl", '{"epoch": 0, "alpha": {"normal": [[1.0]]}}\n', "does not fit space"),
+        ("genotype.json", "{}", "genotype"),
+    ],
+)
+def test_broken_files_are_named(tmp_path: Path, file: str, content: str, message: str) -> None:
+    folder = synthetic_run(tmp_path / "s5", S5, epochs=1)
+    (folder / file).write_text(content)
+    with pytest.raises(InputError, match=message):
+        write_report(folder)

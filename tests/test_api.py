@@ -1,0 +1,75 @@
+"""Is everything public where it should be, and is importing the package cheap?"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxdarts
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = ("search", "report")  # python -m would import these twice if the package did
+
+
+def _type_checking_imports() -> dict[str, str]:
+    tree = ast.parse(Path(jaxdarts.__file__).read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    return {
+        alias.name: statement.module.removeprefix("jaxdarts.")
+        for statement in block.body
+        if isinstance(statement, ast.ImportFrom) and statement.module is not None
+        for alias in statement.names
+    }
+
+
+def test_the_three_lists_of_names_agree() -> None:
+    assert jaxdarts.__all__ == sorted(set(jaxdarts.__all__))
+    assert jaxdarts.__all__ == sorted(jaxdarts._MODULES)
+    assert _type_checking_imports() == jaxdarts._MODULES
+
+
+@pytest.mark.parametrize("name", jaxdarts.__all__)
+def test_a_public_name_is_its_modules_own(name: str) -> None:
+    module = importlib.import_module(f"jaxdarts.{jaxdarts._MODULES[name]}")
+    value = getattr(jaxdarts, name)
+    assert value is getattr(module, name)
+    assert name in dir(jaxdarts)
+    if callable(value):
+        assert value.__doc__, f"{name} has no docstring"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        _ = jaxdarts.no_such_thing
+
+
+def test_no_public_name_hides_a_command() -> None:
+    assert not set(COMMANDS) & set(jaxdarts.__all__)
+
+
+@pytest.mark.parametrize("module", ["jaxdarts", "jaxdarts.spaces", "jaxdarts.search", "jaxdarts.report"])
+def test_importing_loads_neither_jax_nor_matplotlib(module: str) -> None:
+    check = f"import sys, {module}; print([name for name in ('jax', 'flax', 'matplotlib') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_commands_are_imported_by_no_module() -> None:
+    for path in (ROOT / "jaxdarts").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module not in [f"jaxdarts.{name}" for name in COMMANDS], path
+
+
+def test_the_version_is_the_one_to_cite() -> None:
+    assert f"version: {jaxdarts.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"## [{jaxdarts.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_files_that_are_not_python_are_in_the_package() -> None:
+    package = Path(jaxdarts.__file__).parent
+    assert (package / "py.typed").exists() and (package / "runs" / "report_template.html").exists()

@@ -1,0 +1,105 @@
+"""Every benchmark runs with --quick, writes what it says, and its numbers fit each other. Speed is not looked at."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jaxdarts.errors import InputError
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+NAMES = sorted(path.stem for path in BENCHMARKS.glob("[!_]*.py"))
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """name -> (module, what --quick returned, folder of the JSON and the figure); each runs once."""
+    done: dict[str, tuple[Any, dict[str, Any], Path]] = {}
+
+    def run(name: str) -> tuple[Any, dict[str, Any], Path]:
+        if name not in done:
+            module, folder = importlib.import_module(name), tmp_path_factory.mktemp(name)
+            figure = {"figure": folder / "figure.png"} if hasattr(module.Options, "figure") else {}
+            content = module.main(module.Options(quick=True, output=folder / "rows.json", **figure))
+            done[name] = module, content, folder
+        return done[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        yield run
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_quick_writes_machine_versions_and_rows(name: str, benchmark: Any) -> None:
+    _, content, folder = benchmark(name)
+    written = json.loads((folder / "rows.json").read_text())
+    assert set(written) == set(content)
+    assert written["versions"]["jax"] and written["machine"] and written["options"]["quick"]
+
+
+def test_lanczos_with_all_products_is_exact(benchmark: Any) -> None:
+    _, content, _ = benchmark("curvature")
+    row = next(row for row in content["rows"] if row["form"] == "Lanczos, 12 products")
+    assert row["largest_error"] < 1e-3 and row["smallest_error"] < 1e-3
+
+
+def test_exact_hypergradient_agrees_with_a_tiny_difference(benchmark: Any) -> None:
+    module, content, folder = benchmark("hypergradient")
+    rows = {(row["precision"], row["radius"]): row for row in content["errors"]}
+    assert rows["float64", None]["error"] == 0
+    assert rows["float32", None]["error"] < 1e-4
+    tiny = min(radius for _, radius in rows if radius is not None)
+    assert rows["float64", tiny]["mixed_error"] < 1e-4 < rows["float32", tiny]["mixed_error"]
+    assert len(module.verification(content["errors"])) == 1
+    assert (folder / "figure.png").stat().st_size > 10_000
+
+
+def test_swept_difference_is_the_librarys(benchmark: Any) -> None:
+    _, content, _ = benchmark("hypergradient")
+    rows = {(row["precision"], row["radius"]): row for row in content["errors"]}
+    costs = {(row["estimator"], row["precision"]): row for row in content["costs"]}
+    library = costs["finite_difference(0.01)", "float64"]
+    assert library["distance"] == pytest.approx(rows["float64", 0.01]["error"], rel=1e-6)
+    assert library["cosine"] == pytest.approx(rows["float64", 0.01]["cosine"], rel=1e-6)
+    assert costs["unrolled(1)", "float64"]["distance"] < 1e-12
+    assert costs["first_order()", "float64"]["distance"] > 1e-6
+    assert {row["estimator"].split("(")[0] for row in content["costs"]} == {
+        "first_order",
+        "finite_difference",
+        "unrolled",
+        "neumann",
+        "conjugate_gradient",
+    }
+
+
+def test_what_independent_batches_share_is_told_from_noise(benchmark: Any) -> None:
+    benchmark("hypergradient")
+    shared_part = importlib.import_module("_comparison").shared_part
+    random = np.random.default_rng(0)
+    truths = [np.array([3.0, 4.0])] * 400
+    noise = list(random.normal(size=(400, 2)))
+    assert shared_part(noise, truths) < 0.05
+    assert shared_part([one + np.array([0.0, 5.0]) for one in noise], truths) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"spaces": ("s9",)},
+        {"radii": (0.0,)},
+        {"precisions": ("float16",)},
+        {"batch_sizes": (10**6,)},
+        {"train_steps": ()},
+        {"draws": 0},
+    ],
+)
+def test_bad_input_is_refused(wrong: dict[str, Any], benchmark: Any) -> None:
+    module = importlib.import_module("hypergradient")
+    with pytest.raises(InputError, match=next(iter(wrong)).removesuffix("s")):
+        module.measure(module.Options(**wrong))

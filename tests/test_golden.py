@@ -1,0 +1,233 @@
+"""Do networks and derivatives agree with the reference's PyTorch code, and does the checker tell when not?
+
+The files are copies of cases computed by the public reference codes (see tests/golden/check.py), the one of the full
+DARTS space without the quantities that take minutes to compile.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdarts.interop import to_torch
+from jaxdarts.networks import Supernet
+from jaxdarts.spaces import SearchSpace
+
+GOLDEN = Path(__file__).parent / "golden"
+SEARCH_QUANTITIES = {
+    "train_logits",
+    "train_loss",
+    "grad_w",
+    "valid_logits",
+    "valid_loss",
+    "first_order",
+    "unrolled_exact",
+    "unrolled_valid_loss",
+    "unrolled_fd",
+    "hessian",
+    "eigenvalues",
+    "genotype",
+}
+INPUTS = ("params/", "alpha/", "train_x", "train_y", "valid_x", "valid_y")
+
+
+def load_checker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("golden_check", GOLDEN / "check.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["golden_check"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+check = load_checker()
+
+
+def run(path: Path) -> dict[str, float]:
+    """The checker as a command: it sets up the compiler for speed, and a process has one setting."""
+    command = [sys.executable, str(GOLDEN / "check.py"), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line.rsplit(maxsplit=1) for line in done.stdout.splitlines()[1:]]
+    return {quantity.split(",")[0].strip(): float(error) for quantity, error in lines}
+
+
+def errors(case: Any) -> dict[str, float]:
+    return {row.quantity.split(",")[0]: row.error for row in check.check_case(case)}
+
+
+def part(case: Any, names: tuple[str, ...]) -> Any:
+    return case._replace(arrays={name: array for name, array in case.arrays.items() if name.startswith(names)})
+
+
+def test_search_network_of_s1() -> None:
+    found = run(GOLDEN / "search_s1.npz")
+    assert set(found) == SEARCH_QUANTITIES
+    assert max(found.values()) < 1e-12, found
+
+
+@pytest.mark.slow
+def test_search_network_of_s3() -> None:
+    found = run(GOLDEN / "search_s3.npz")
+    assert set(found) == SEARCH_QUANTITIES
+    assert max(found.values()) < 1e-12, found
+
+
+@pytest.mark.slow
+def test_search_network_of_the_full_space() -> None:
+    found = run(GOLDEN / "search_darts_first_order.npz")
+    assert set(found) == {"train_logits", "train_loss", "valid_logits", "valid_loss", "first_order", "genotype"}
+    assert max(found.values()) < 1e-12, found
+
+
+def test_evaluation_network() -> None:
+    found = run(GOLDEN / "evaluate_darts_v2.npz")
+    assert set(found) == {"eval_logits", "train_logits", "train_aux_logits", "after"}
+    assert max(found.values()) < 1e-12, found
+
+
+@pytest.mark.parametrize("name", ["search_s3", "search_darts_first_order"])
+def test_forward_of_the_slow_files(name: str, tmp_path: Path) -> None:
+    case = part(check.read_case(GOLDEN / f"{name}.npz"), (*INPUTS, "train_logits", "train_loss", "valid_l"))
+    np.savez(tmp_path / "forward.npz", **case.arrays, meta=json.dumps(case.meta))
+    found = run(tmp_path / "forward.npz")
+    assert set(found) == {"train_logits", "train_loss", "valid_logits", "valid_loss", "genotype"}
+    assert max(found.values()) < 1e-12, found
+
+
+def test_spaces_of_other_sizes() -> None:
+    """Nodes come from alpha, concatenated states from the classifier; tables that differ between edges are cut."""
+
+    def space(name: str, rows: int, columns: int, classifier: int, **meta: Any) -> Any:
+        alpha = {f"alpha/{cell}": np.zeros((rows, columns)) for cell in ("normal", "reduce")}
+        params = {
+            "params/stem.0.weight": np.zeros((12, 3, 3, 3)),
+            "params/classifier.weight": np.zeros((7, classifier)),
+            "params/cells.5.preprocess0.op.1.weight": np.zeros((4, 12, 1, 1)),
+        }
+        return check.search_space(check.Case(alpha | params, {"space": name} | meta))
+
+    two = space("s1", 5, 2, 2 * 16)
+    assert (two.num_nodes, two.concat) == (2, (2, 3))
+    assert two.normal == check.SPACES["s1"].normal[:5]
+    six = space("s3", 27, 3, 4 * 16, nodes=6)
+    assert (six.num_nodes, six.concat) == (6, (4, 5, 6, 7))
+    assert six.normal == check.SPACES["s3"].normal[:1] * 27
+    assert space("s5", 2, 3, 16).normal == check.SPACES["s5"].normal
+    assert space("s5", 14, 8, 64).normal == check.SPACES["darts"].normal
+    for arguments in [("s1", 20, 2, 80), ("s3", 4, 3, 64), ("s3", 5, 3, 80), ("s3", 5, 3, 7), ("s9", 2, 3, 16)]:
+        with pytest.raises(check.InputError):
+            space(*arguments)
+    with pytest.raises(check.InputError, match="does not fit 3 nodes"):
+        space("s3", 14, 3, 64, nodes=3)
+
+
+def test_search_case_of_other_sizes_with_running_statistics(x64: None) -> None:
+    """Grey images that aren't square, two nodes of which the last is the output, other classes; made by ourselves."""
+    space = SearchSpace.uniform("s2", ("skip_connect", "sep_conv_3x3"), num_nodes=2, concat=(3,))
+    network = Supernet(space, num_classes=5, channels=2, num_cells=2)
+    random = np.random.default_rng(0)
+    arrays: dict[str, Any] = {f"alpha/{cell}": random.normal(size=(5, 2)) for cell in ("normal", "reduce")}
+    for half, batch in (("train", 3), ("valid", 2)):
+        arrays |= {f"{half}_x": random.normal(size=(batch, 1, 8, 12)), f"{half}_y": random.integers(5, size=batch)}
+    images, weights = (
+        jnp.asarray(arrays["train_x"].transpose(0, 2, 3, 1)),
+        {cell: jax.nn.softmax(arrays[f"alpha/{cell}"]) for cell in ("normal", "reduce")},
+    )
+    shapes = jax.eval_shape(network.init, jax.random.key(0), images, weights)
+    variables = jax.tree.map(lambda leaf: random.random(leaf.shape) + 0.1, shapes)
+    logits, updated = jax.jit(lambda v: network.apply(v, images, weights, train=True, mutable=["batch_stats"]))(
+        variables
+    )
+    arrays |= {f"params/{name}": array for name, array in to_torch(network, variables).items()}
+    after = to_torch(network, {"params": variables["params"], **updated})
+    arrays |= {f"after/{name}": array for name, array in after.items() if "running" in name}
+    arrays["train_logits"] = np.asarray(logits)
+    case = check.Case(arrays, {"space": "s2", "nodes": 2, "lr": 0.1, "momentum": 0.5, "weight_decay": 0})
+    assert check.search_space(case) == space
+    found = errors(case)
+    assert set(found) == {"train_logits", "after"}
+    assert max(found.values()) < 1e-12
+    arrays["after/stem.1.running_var"] = arrays["after/stem.1.running_var"] * 1.001
+    assert errors(case)["after"] > 1e-6
+
+
+class TestCommand:
+    """Exit codes and the one line that says why."""
+
+    @pytest.fixture
+    def forward_only(self, tmp_path: Path) -> Path:
+        case = part(check.read_case(GOLDEN / "search_s1.npz"), (*INPUTS, "train_logits"))
+        path = tmp_path / "forward.npz"
+        np.savez(path, **case.arrays, meta=json.dumps(case.meta))
+        return path
+
+    def test_agreement(self, forward_only: Path, capsys: pytest.CaptureFixture[str], x64: None) -> None:
+        assert check.main([str(forward_only)]) == 0
+        output = capsys.readouterr().out
+        assert "train_logits" in output and "genotype" in output and "above" not in output
+
+    def test_disagreement(self, forward_only: Path, capsys: pytest.CaptureFixture[str], x64: None) -> None:
+        case = check.read_case(forward_only)
+        case.arrays["train_logits"] = case.arrays["train_logits"] * (1 + 1e-8)
+        case.meta["genotype"]["normal"][0] = ["skip_connect", 0]
+        np.savez(forward_only, **case.arrays, meta=json.dumps(case.meta))
+        assert check.main([str(forward_only)]) == 1
+        lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+        assert "above 1e-09" in lines["train_logits"] and "1.00e-08" in lines["train_logits"]
+        assert "inf" in lines["genotype"]
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            (None, "No such file"),
+            (b"", "cannot be read"),
+            (b"PK\3\4 cut", "cannot be read"),
+            (b"text", "cannot be read"),
+            ({"x": 1.0}, "holds no meta"),
+            ({"meta": "{"}, "meta is not JSON"),
+            ({"meta": "[]"}, "meta is not a JSON object"),
+            ({"meta": "{}", "x": 1.0}, "is neither"),
+            ({"meta": '{"space": "rnn"}', "params/a": 1.0, "alpha": 1.0}, "is neither"),
+            ({"meta": '{"space": "nasbench201"}', "params/a": 1.0, "alpha/normal": np.ones((2, 2))}, "unknown space"),
+            (
+                {"meta": '{"space": "s3"}', "params/a": 1.0, "alpha/normal": np.ones((2, 3))},
+                "no tensor 'stem.0.weight'",
+            ),
+            ({"meta": "{}", "state/a": 1.0, "x": 1.0}, "genotype"),
+        ],
+    )
+    def test_files_not_understood(
+        self, content: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = tmp_path / "file.npz"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is not None:
+            np.savez(path, **content)
+        assert check.main([str(path)]) == 2
+        error = capsys.readouterr().err
+        assert message in error and str(path) in error
+        assert error.count("\n") == 1
+
+
+def test_error_measure() -> None:
+    ones = np.ones(4)
+    assert check._error({"a": ones}, {"a": ones}) == 0
+    assert check._error({"a": ones * 1.5}, {"a": ones}) == pytest.approx(0.5)
+    assert check._error({"a": ones * np.nan}, {"a": ones}) == np.inf
+    assert check._error({"a": ones * 1e-3}, {"a": np.zeros(4)}) == pytest.approx(2e-3)
+    # Rounding beside a group of norm 100 is measured against the group.
+    assert check._error({"a": ones * 1e-15}, {"a": ones * 2e-15}, scale=100.0) == pytest.approx(2e-17)
+    with pytest.raises(check.InputError, match=r"has shape \(4,\); expected \(1,\)"):
+        check._error({"a": np.ones(1)}, {"a": ones})

@@ -1,0 +1,163 @@
+"""Do weights survive the way to PyTorch's names and back, and are wrong tensors named?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdarts.errors import InputError
+from jaxdarts.interop import from_torch, network_of, to_torch
+from jaxdarts.networks import DiscreteNetwork, Supernet
+from jaxdarts.spaces import CELL_TYPES, SPACES, Genotype, SearchSpace, discretise
+
+GOLDEN = Path(__file__).parent / "golden"
+SPACES_TO_TRY = {
+    **SPACES,
+    "two nodes, last one out": SearchSpace.uniform("x", ("max_pool_3x3", "dil_conv_5x5"), num_nodes=2, concat=(3,)),
+    "all": SearchSpace.uniform("all", ("conv_7x1_1x7", "sep_conv_7x7", "noise", "none", "avg_pool_3x3"), num_nodes=1),
+    "ragged": SearchSpace("ragged", 1, (("skip_connect",), ("none", "sep_conv_3x3")), (("dil_conv_3x3",),) * 2, (2,)),
+}
+
+
+def random_variables(network: Supernet | DiscreteNetwork, image_channels: int = 3) -> Any:
+    """Variables of the right shapes, every number different."""
+    images = jnp.zeros((1, 8, 8, image_channels))
+    arguments = (
+        [{cell: jnp.zeros(network.space.alpha_shape(cell)) for cell in CELL_TYPES}]
+        if isinstance(network, Supernet)
+        else []
+    )
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), images, *arguments, key=jax.random.key(1)))
+    random = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: random.random(leaf.shape).astype(np.float32), shapes)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    assert str(jax.tree.structure(found)) == str(jax.tree.structure(dict(expected)))
+    jax.tree.map(np.testing.assert_array_equal, found, dict(expected))
+
+
+def some_genotype(space: SearchSpace) -> Genotype:
+    random = np.random.default_rng(1)
+    return discretise(space, {cell: random.random(space.alpha_shape(cell)) for cell in CELL_TYPES})
+
+
+@pytest.mark.parametrize("name", sorted(SPACES_TO_TRY))
+def test_search_network_round_trip(name: str) -> None:
+    space = SPACES_TO_TRY[name]
+    network = Supernet(space, num_classes=7, channels=2, num_cells=4)
+    variables = random_variables(network, image_channels=1)
+    state = to_torch(network, variables)
+    assert network_of(space, state) == network
+    assert sum(x.size for n, x in state.items() if not n.endswith("num_batches_tracked")) == sum(
+        leaf.size for leaf in jax.tree.leaves(variables)
+    )
+    assert_same(from_torch(space, state), variables)
+
+
+@pytest.mark.parametrize("auxiliary", [True, False])
+@pytest.mark.parametrize("name", sorted(SPACES_TO_TRY))
+def test_discrete_network_round_trip(name: str, auxiliary: bool) -> None:
+    genotype = some_genotype(SPACES_TO_TRY[name])
+    network = DiscreteNetwork(genotype, num_classes=7, channels=2, num_cells=3, auxiliary=auxiliary)
+    variables = random_variables(network)
+    state = to_torch(network, variables)
+    assert network_of(genotype, state) == network
+    assert_same(from_torch(genotype, state), variables)
+
+
+@pytest.fixture(scope="module")
+def s1() -> dict[str, np.ndarray]:
+    """The reference's own names and shapes."""
+    with np.load(GOLDEN / "search_s1.npz") as file:
+        return {n.removeprefix("params/"): file[n] for n in file.files if n.startswith("params/")}
+
+
+@pytest.fixture(scope="module")
+def evaluated() -> tuple[Genotype, dict[str, np.ndarray]]:
+    with np.load(GOLDEN / "evaluate_darts_v2.npz") as file:
+        state = {n.removeprefix("state/"): file[n] for n in file.files if n.startswith("state/")}
+        return Genotype.from_json(json.loads(str(file["meta"]))["genotype"]), state
+
+
+def test_reference_search_state(s1: dict[str, np.ndarray]) -> None:
+    space = SPACES["s1"]
+    variables = from_torch(space, s1)
+    network = network_of(space, s1)
+    assert (network.channels, network.num_cells, network.num_classes) == (4, 3, 10)
+    back = to_torch(network, variables)
+    for name, array in s1.items():
+        np.testing.assert_array_equal(back[name], array, err_msg=name)
+        assert back[name].dtype == array.dtype
+    # Without running statistics these start at PyTorch's initial values.
+    for name, array in back.items():
+        if name not in s1:
+            np.testing.assert_array_equal(array, float(name.endswith("running_var")), err_msg=name)
+
+
+def test_reference_evaluation_state(evaluated: tuple[Genotype, dict[str, np.ndarray]]) -> None:
+    genotype, state = evaluated
+    back = to_torch(network_of(genotype, state), from_torch(genotype, state))
+    assert set(back) == set(state)
+    for name, array in state.items():
+        if not name.endswith("num_batches_tracked"):
+            np.testing.assert_array_equal(back[name], array, err_msg=name)
+
+
+def test_prefix_of_parallel_training_is_dropped(s1: dict[str, np.ndarray]) -> None:
+    prefixed = {f"module.{name}": array for name, array in s1.items()}
+    assert_same(from_torch(SPACES["s1"], prefixed), from_torch(SPACES["s1"], s1))
+
+
+CONV = "cells.0._ops.3._ops.1.op.2.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop(CONV), f"1 tensors are missing, the first is '{CONV}'"),
+        (lambda s: s.pop("classifier.weight"), "no tensor 'classifier.weight'"),
+        (lambda s: s.pop("classifier.bias"), "missing, the first is 'classifier.bias'"),
+        (lambda s: s.pop("stem.0.weight"), "no tensor 'stem.0.weight'"),
+        (lambda s: s.update(extra=np.ones(1)), "1 tensors have no place, the first is 'extra'"),
+        (lambda s: s.update({"cells.0._ops.0._ops.0.op.1.weight": np.ones(1)}), "no place.*cells.0._ops.0._ops.0"),
+        (lambda s: s.update({"cells.x.weight": np.ones(1)}), "cells.x.weight"),
+        (lambda s: s.update({CONV: s[CONV][:, :2]}), CONV),
+        (lambda s: s.update({CONV: s[CONV][0]}), CONV),
+        (lambda s: s.update({"stem.1.weight": np.ones(5)}), "stem.1.weight"),
+        (lambda s: s.update({"stem.0.weight": s["stem.0.weight"][0]}), "stem.0.weight"),
+        (lambda s: s.update({"stem.0.weight": s["stem.0.weight"][:11]}), "stem.0.weight"),
+        (lambda s: s.update({"classifier.weight": np.ones((10, 3))}), "classifier.weight"),
+        (lambda s: s.update({"classifier.bias": np.ones(3)}), "classifier.bias"),
+        (lambda s: s.update({"cells.0.preprocess0.op.1.weight": np.ones((4, 11, 1, 1))}), "cells.0.preprocess0.op.1"),
+        (lambda s: s.clear(), "stem.0.weight"),
+    ],
+)
+def test_wrong_tensors_are_named(s1: dict[str, np.ndarray], change: Callable[[Any], Any], message: str) -> None:
+    state = dict(s1)
+    change(state)
+    with pytest.raises(InputError, match=message) as caught:
+        from_torch(SPACES["s1"], state)
+    assert "\n" not in str(caught.value)
+
+
+def test_state_of_another_space(s1: dict[str, np.ndarray]) -> None:
+    with pytest.raises(InputError, match="state_dict: .*cells.0._ops.0"):
+        from_torch(SPACES["s2"], s1)
+
+
+def test_running_statistics_are_all_or_none(evaluated: tuple[Genotype, dict[str, np.ndarray]]) -> None:
+    genotype, state = evaluated
+    partial = {name: array for name, array in state.items() if name != "stem.1.running_mean"}
+    with pytest.raises(InputError, match="missing, the first is 'stem.1.running_mean'"):
+        from_torch(genotype, partial)
+    none = {name: array for name, array in state.items() if "running" not in name}
+    started, given = from_torch(genotype, none), from_torch(genotype, state)
+    assert str(jax.tree.structure(started)) == str(jax.tree.structure(given))
