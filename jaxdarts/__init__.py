@@ -37,6 +37,7 @@ _MODULES = {
     "add_beta_decay": "bilevel",
     "add_penalty": "bilevel",
     "alpha_optimiser": "bilevel",
+    "alpha_product": "bilevel",
     "batched_hvp": "curvature",
     "conjugate_gradient": "bilevel",
     "darts": "methods",
@@ -44,7 +45,7 @@ _MODULES = {
     "dominant_eigenvalue": "curvature",
     "dominant_eigenvalue_of_operator": "curvature",
     "draw_cells": "runs.draw",
-    "enable_compilation_cache": "runs.compilation_cache",
+    "enable_compilation_cache": "runs.compilation",
     "extreme_eigenvalues": "curvature",
     "extreme_eigenvalues_of_operator": "curvature",
     "finite_difference": "bilevel",
@@ -63,6 +64,7 @@ _MODULES = {
     "mixed_product": "bilevel",
     "network_of": "interop",
     "neumann": "bilevel",
+    "quicken_compilation": "runs.compilation",
     "ritz_pairs": "curvature",
     "run_search": "runs.loop",
     "set_hyperparameters": "bilevel",
@@ -108,6 +110,7 @@ __all__ = [
     "add_beta_decay",
     "add_penalty",
     "alpha_optimiser",
+    "alpha_product",
     "batched_hvp",
     "conjugate_gradient",
     "darts",
@@ -134,6 +137,7 @@ __all__ = [
     "mixed_product",
     "network_of",
     "neumann",
+    "quicken_compilation",
     "ritz_pairs",
     "run_search",
     "set_hyperparameters",
@@ -160,6 +164,7 @@ if TYPE_CHECKING:
         add_beta_decay,
         add_penalty,
         alpha_optimiser,
+        alpha_product,
         conjugate_gradient,
         finite_difference,
         first_order,
@@ -201,7 +206,7 @@ if TYPE_CHECKING:
         train_mode_loss,
     )
     from jaxdarts.networks import OPERATIONS, DiscreteNetwork, Supernet, init_alpha, softmax_weights
-    from jaxdarts.runs.compilation_cache import enable_compilation_cache
+    from jaxdarts.runs.compilation import enable_compilation_cache, quicken_compilation
     from jaxdarts.runs.config import PRESETS, SearchConfig
     from jaxdarts.runs.draw import draw_cells
     from jaxdarts.runs.loop import SearchResult, run_search

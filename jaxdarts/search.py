@@ -22,7 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         config, options = parse_search(argv)
+        from jaxdarts.runs.compilation import quicken_compilation
         from jaxdarts.runs.loop import run_search  # imports JAX, for which --help and a mistyped flag should not wait
+
+        quicken_compilation()
 
         run_dir = None if options.run_dir is None else Path(options.run_dir)
         result = run_search(config, run_dir, resume=options.resume)

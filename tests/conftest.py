@@ -8,11 +8,14 @@ from collections.abc import Iterator
 import jax
 import pytest
 
+from jaxdarts.runs.compilation import quicken_compilation
+
 _CACHE_SETTINGS = {"jax_persistent_cache_min_compile_time_secs": 0.5, "jax_persistent_cache_min_entry_size_bytes": -1}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keeps what JAX compiles in pytest's own cache folder: most of the suite's time is compilation."""
+    """Quick compilation, kept in pytest's own cache folder: most of the suite's time is compilation."""
+    quicken_compilation()
     cache = getattr(config, "cache", None)
     if cache is None:  # -p no:cacheprovider
         return

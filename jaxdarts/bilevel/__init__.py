@@ -20,7 +20,7 @@ from jaxdarts.bilevel.penalties import (
     weight_optimiser,
 )
 from jaxdarts.bilevel.problem import Bilevel, HypergradientFn, HypergradientInfo, InnerStep, LossFn
-from jaxdarts.bilevel.products import mixed_product
+from jaxdarts.bilevel.products import alpha_product, apply_update, mixed_product, value_and_gradients
 
 __all__ = [
     "BETA_DECAY_PENALTIES",
@@ -33,6 +33,8 @@ __all__ = [
     "add_beta_decay",
     "add_penalty",
     "alpha_optimiser",
+    "alpha_product",
+    "apply_update",
     "beta_decay_penalty",
     "clip_by_global_norm",
     "conjugate_gradient",
@@ -43,6 +45,7 @@ __all__ = [
     "neumann",
     "set_hyperparameters",
     "unrolled",
+    "value_and_gradients",
     "virtual_step_optimiser",
     "weight_optimiser",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +10,14 @@ import jax.numpy as jnp
 import optax
 
 from jaxdarts.bilevel.problem import Alpha, Batch, Bilevel, HypergradientFn, HypergradientInfo, InnerStep, Params
-from jaxdarts.bilevel.products import add_scaled, gradients, mixed_product, products
+from jaxdarts.bilevel.products import (
+    add_scaled,
+    apply_update,
+    mixed_product,
+    products,
+    value_and_alpha_gradient,
+    value_and_gradients,
+)
 from jaxdarts.errors import InputError
 
 
@@ -22,8 +30,7 @@ def first_order() -> HypergradientFn:
     def hypergradient(
         problem: Bilevel, inner: InnerStep, params: Params, alpha: Alpha, train_batch: Batch, valid_batch: Batch
     ) -> tuple[Alpha, HypergradientInfo]:
-        outer = jax.value_and_grad(problem.valid_loss, argnums=1, has_aux=True)
-        (valid_loss, aux), gradient = outer(params, alpha, valid_batch)
+        (valid_loss, aux), gradient = value_and_alpha_gradient(problem.valid_loss, params, alpha, valid_batch)
         return gradient, HypergradientInfo(valid_loss, aux)
 
     return hypergradient
@@ -53,13 +60,10 @@ def finite_difference(radius: float = 1e-2) -> HypergradientFn:
         problem: Bilevel, inner: InnerStep, params: Params, alpha: Alpha, train_batch: Batch, valid_batch: Batch
     ) -> tuple[Alpha, HypergradientInfo]:
         step = _virtual_step(problem, inner, params, alpha, train_batch, valid_batch)
-        norm = optax.tree.norm(step.direction)
-        # A zero direction moves nothing and the difference is zero; only the division must not see it.
-        scale = radius / jnp.where(norm > 0, norm, 1)
-        alpha_gradient = jax.grad(problem.train_loss, argnums=1, has_aux=True)
-        above, _ = alpha_gradient(add_scaled(params, scale, step.direction), alpha, train_batch)
-        below, _ = alpha_gradient(add_scaled(params, -scale, step.direction), alpha, train_batch)
-        mixed = jax.tree.map(jnp.subtract, above, below)
+        scale, above, below = _displaced(radius, params, step.direction)
+        _, gradient_above = value_and_alpha_gradient(problem.train_loss, above, alpha, train_batch)
+        _, gradient_below = value_and_alpha_gradient(problem.train_loss, below, alpha, train_batch)
+        mixed = jax.tree.map(jnp.subtract, gradient_above, gradient_below)
         return add_scaled(step.alpha_gradient, 1 / (2 * scale), mixed), step.info
 
     return hypergradient
@@ -93,7 +97,8 @@ def unrolled(steps: int = 1, stacked_batches: bool = False) -> HypergradientFn:
         if stacked_batches:
             _check_stacked(train_batch, steps)
         if steps > 1:
-            return _several_steps(problem, inner, params, alpha, train_batch, valid_batch, steps, stacked_batches)
+            several = (problem, inner.update, inner.state, params, alpha, train_batch, valid_batch)
+            return _several_steps(*several, steps, stacked_batches)
         if stacked_batches:
             train_batch = jax.tree.map(lambda leaf: leaf[0], train_batch)
         step = _virtual_step(problem, inner, params, alpha, train_batch, valid_batch)
@@ -112,21 +117,36 @@ class _VirtualStep(NamedTuple):
 def _virtual_step(
     problem: Bilevel, inner: InnerStep, params: Params, alpha: Alpha, train_batch: Batch, valid_batch: Batch
 ) -> _VirtualStep:
-    def update(gradient: Params) -> Params:
-        updates, _ = inner.update.update(gradient, inner.state, params)
-        return optax.apply_updates(params, updates)
-
-    gradient, _ = gradients(problem.train_loss, params, alpha, train_batch)
-    new_params, pull_back = jax.vjp(update, gradient)
-    outer = jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True)
-    (valid_loss, aux), (weight_gradient, alpha_gradient) = outer(new_params, alpha, valid_batch)
-    (direction,) = pull_back(weight_gradient)
-    return _VirtualStep(alpha_gradient, direction, HypergradientInfo(valid_loss, aux))
+    _, (gradient, _) = value_and_gradients(problem.train_loss, params, alpha, train_batch)
+    new_params, _ = apply_update(inner.update, gradient, inner.state, params)
+    outer, (weight_gradient, alpha_gradient) = value_and_gradients(problem.valid_loss, new_params, alpha, valid_batch)
+    direction = _pull_back(inner.update, gradient, inner.state, params, weight_gradient)
+    return _VirtualStep(alpha_gradient, direction, HypergradientInfo(*outer))
 
 
+@partial(jax.jit, static_argnums=0)
+def _pull_back(
+    update: optax.GradientTransformation, gradient: Params, state: optax.OptState, params: Params, cotangent: Params
+) -> Params:
+    """The derivative in `gradient` of the parameters after the update, transposed, times `cotangent`."""
+    _, transposed = jax.vjp(lambda g: apply_update(update, g, state, params)[0], gradient)
+    return transposed(cotangent)[0]
+
+
+@jax.jit
+def _displaced(radius: jax.Array, params: Params, direction: Params) -> tuple[jax.Array, Params, Params]:
+    """The factor that makes `direction` as long as `radius`, and the weights moved by that to both sides."""
+    norm = optax.tree.norm(direction)
+    # A zero direction moves nothing and the difference is zero; only the division must not see it.
+    scale = radius / jnp.where(norm > 0, norm, 1)
+    return scale, add_scaled(params, scale, direction), add_scaled(params, -scale, direction)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 7, 8))
 def _several_steps(
     problem: Bilevel,
-    inner: InnerStep,
+    optimiser: optax.GradientTransformation,
+    optimiser_state: optax.OptState,
     params: Params,
     alpha: Alpha,
     train_batch: Batch,
@@ -136,19 +156,20 @@ def _several_steps(
 ) -> tuple[Alpha, HypergradientInfo]:
     # Written out instead of jax.grad through the scan: forward over reverse is faster than reverse over reverse and
     # keeps no activations between the steps.
-    leaves, structure = jax.tree.flatten(inner.state)
+    leaves, structure = jax.tree.flatten(optimiser_state)
     is_smooth = [jnp.issubdtype(jnp.asarray(leaf).dtype, jnp.inexact) for leaf in leaves]
 
     def update(params: Params, smooth: list[Any], fixed: list[Any], gradient: Params) -> Any:
         from_smooth, from_fixed = iter(smooth), iter(fixed)
         state = jax.tree.unflatten(structure, [next(from_smooth if s else from_fixed) for s in is_smooth])
-        updates, state = inner.update.update(gradient, state, params)
+        params, state = apply_update(optimiser, gradient, state, params)
         smooth, fixed = _split(jax.tree.leaves(state), is_smooth)
-        return (optax.apply_updates(params, updates), smooth), fixed
+        return (params, smooth), fixed
 
     def forward(carry: Any, batch: Batch) -> Any:
         params, smooth, fixed = carry
-        gradient, _ = gradients(problem.train_loss, params, alpha, batch if stacked_batches else train_batch)
+        batch = batch if stacked_batches else train_batch
+        _, (gradient, _) = value_and_gradients(problem.train_loss, params, alpha, batch)
         (new_params, new_smooth), new_fixed = update(params, smooth, fixed, gradient)
         return (new_params, new_smooth, new_fixed), (params, smooth, fixed, gradient)
 
@@ -164,11 +185,10 @@ def _several_steps(
     batches = train_batch if stacked_batches else None
     start = (params, *_split(leaves, is_smooth))
     (last_params, last_smooth, _), trajectory = jax.lax.scan(forward, start, batches, length=steps)
-    outer = jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True)
-    (valid_loss, aux), (weight_gradient, alpha_gradient) = outer(last_params, alpha, valid_batch)
+    outer, (weight_gradient, alpha_gradient) = value_and_gradients(problem.valid_loss, last_params, alpha, valid_batch)
     end = (weight_gradient, jax.tree.map(jnp.zeros_like, last_smooth), alpha_gradient)
     (_, _, total), _ = jax.lax.scan(backward, end, (trajectory, batches), length=steps, reverse=True)
-    return total, HypergradientInfo(valid_loss, aux)
+    return total, HypergradientInfo(*outer)
 
 
 def _split(leaves: list[Any], is_smooth: list[bool]) -> tuple[list[Any], list[Any]]:

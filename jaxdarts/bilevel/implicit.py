@@ -10,14 +10,16 @@ optimum of `train_loss` plus L2 is where the inner optimiser is heading.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import jax.scipy.sparse.linalg
+import optax
 
 from jaxdarts.bilevel.hyperparameters import get_hyperparameters
 from jaxdarts.bilevel.problem import Alpha, Batch, Bilevel, HypergradientFn, HypergradientInfo, InnerStep, Params
-from jaxdarts.bilevel.products import add_scaled, gradients
+from jaxdarts.bilevel.products import add_scaled, value_and_gradients
 from jaxdarts.errors import InputError
 
 _Matvec = Callable[[Params], Params]
@@ -95,15 +97,26 @@ def conjugate_gradient(max_steps: int = 10, damping: float = 1e-2, tolerance: fl
 
 
 def _implicit(solve: Callable[[_Matvec, Params, InnerStep], Params]) -> HypergradientFn:
+    @partial(jax.jit, static_argnums=(0, 1))
+    def implicit(
+        problem: Bilevel,
+        update: optax.GradientTransformation,
+        state: optax.OptState,
+        params: Params,
+        alpha: Alpha,
+        train_batch: Batch,
+        valid_batch: Batch,
+    ) -> tuple[Alpha, HypergradientInfo]:
+        outer, (v, alpha_gradient) = value_and_gradients(problem.valid_loss, params, alpha, valid_batch)
+        # linearize: the many products at one point share one gradient.
+        _, along = jax.linearize(lambda w: value_and_gradients(problem.train_loss, w, alpha, train_batch)[1], params)
+        l2 = get_hyperparameters(state).get("l2", 0.0)
+        p = solve(lambda direction: add_scaled(along(direction)[0], l2, direction), v, InnerStep(update, state))
+        return add_scaled(alpha_gradient, -1, along(p)[1]), HypergradientInfo(*outer)
+
     def hypergradient(
         problem: Bilevel, inner: InnerStep, params: Params, alpha: Alpha, train_batch: Batch, valid_batch: Batch
     ) -> tuple[Alpha, HypergradientInfo]:
-        outer = jax.value_and_grad(problem.valid_loss, argnums=(0, 1), has_aux=True)
-        (valid_loss, aux), (v, alpha_gradient) = outer(params, alpha, valid_batch)
-        # linearize: the many products at one point share one gradient.
-        _, along = jax.linearize(lambda w: gradients(problem.train_loss, w, alpha, train_batch), params)
-        l2 = get_hyperparameters(inner.state).get("l2", 0.0)
-        p = solve(lambda direction: add_scaled(along(direction)[0], l2, direction), v, inner)
-        return add_scaled(alpha_gradient, -1, along(p)[1]), HypergradientInfo(valid_loss, aux)
+        return implicit(problem, inner.update, inner.state, params, alpha, train_batch, valid_batch)
 
     return hypergradient

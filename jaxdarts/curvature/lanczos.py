@@ -87,6 +87,7 @@ def _advance(step: Array | int, carry: _Carry, image: Array) -> _Carry:
     return basis, diagonal, off_diagonal, _unit_orthogonal(residual, basis, jnp.asarray(step) + 1, broken), scale
 
 
+@jax.jit
 def _unit_orthogonal(vector: Array, basis: Array, step: Array, broken: Array) -> Array:
     def fresh() -> Array:
         key = jax.random.fold_in(jax.random.key(0), step)

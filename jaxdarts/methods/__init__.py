@@ -5,6 +5,7 @@ from collections.abc import Callable
 from jaxdarts.methods.darts import darts
 from jaxdarts.methods.search import (
     Batch,
+    LossInputs,
     SearchInfo,
     SearchMethod,
     SearchProblem,
@@ -18,6 +19,7 @@ METHODS: dict[str, Callable[..., SearchMethod]] = {"darts": darts}
 __all__ = [
     "METHODS",
     "Batch",
+    "LossInputs",
     "SearchInfo",
     "SearchMethod",
     "SearchProblem",

@@ -54,6 +54,15 @@ class SearchMethod(NamedTuple):
     step: Callable[[SearchState, Batch, Batch], tuple[SearchState, SearchInfo]]  # state, train and valid batch
 
 
+class LossInputs(NamedTuple):
+    """What the loss of a step depends on beside w and alpha."""
+
+    batch: Batch
+    batch_stats: Any
+    drop_path: jax.Array | None = None  # None leaves it out of the program
+    key: jax.Array | None = None  # of drop path and `noise`
+
+
 class SearchProblem(NamedTuple):
     """What is searched, independent of how."""
 
@@ -74,6 +83,21 @@ class SearchProblem(NamedTuple):
         images = jnp.zeros((1, *self.image_shape), self.dtype)
         variables = self.supernet.init(key, images, weights)
         return variables["params"], variables.get("batch_stats", {})
+
+    def loss(self, params: Any, alpha: Alpha, inputs: LossInputs) -> tuple[jax.Array, NetworkResult]:
+        """`train_mode_loss` as a `Bilevel` takes it, for both objectives.
+
+        One function object a problem, so that what is compiled for it serves every step and the curvature.
+        """
+        return train_mode_loss(
+            self,
+            params,
+            alpha,
+            inputs.batch,
+            batch_stats=inputs.batch_stats,
+            drop_path=inputs.drop_path,
+            key=inputs.key,
+        )
 
 
 class NetworkResult(NamedTuple):

@@ -15,6 +15,7 @@ from jaxdarts.bilevel import (
     HYPERGRADIENTS,
     HypergradientFn,
     alpha_optimiser,
+    alpha_product,
     set_hyperparameters,
     virtual_step_optimiser,
     weight_optimiser,
@@ -35,7 +36,16 @@ from jaxdarts.data import (
 )
 from jaxdarts.data.split import Order
 from jaxdarts.errors import InputError
-from jaxdarts.methods import METHODS, Batch, SearchMethod, SearchProblem, SearchState, eval_mode_sums, train_mode_loss
+from jaxdarts.methods import (
+    METHODS,
+    Batch,
+    LossInputs,
+    SearchInfo,
+    SearchMethod,
+    SearchProblem,
+    SearchState,
+    eval_mode_sums,
+)
 from jaxdarts.networks import OPERATIONS, Supernet
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.spaces import SearchSpace, load_space
@@ -73,7 +83,9 @@ class Search(NamedTuple):
     steps_per_epoch: int
     init: Callable[[], SearchState]
     order: Callable[[int], jax.Array]  # epoch -> the order of its training images
-    step: Callable[..., tuple[SearchState, EpochSums, jax.Array]]  # (state, sums, data, order), donates the first two
+    step: Callable[
+        ..., tuple[SearchState, EpochSums, jax.Array]
+    ]  # (state, sums, data, order); may donate the first two
     validate: Callable[[SearchState], tuple[float, float]]  # loss and accuracy on the validation half
     hessian_product: Callable[[SearchState, Any], Any]  # Hessian of the outer objective in alpha, times a vector
 
@@ -208,20 +220,28 @@ def _step(
 ) -> Callable[..., tuple[SearchState, EpochSums, jax.Array]]:
     """One step on batches drawn on the device. The third result is finite as long as everything is."""
 
-    def step(
-        state: SearchState, sums: EpochSums, data: SearchData, order: jax.Array
-    ) -> tuple[SearchState, EpochSums, jax.Array]:
-        train_key, valid_key, pick_key = jax.random.split(jax.random.fold_in(draw_key, state.step), 3)
-        train_indices = train_batch_indices(order, state.step % steps, config.batch_size)
+    @jax.jit
+    def draw(data: SearchData, order: jax.Array, step: jax.Array) -> tuple[Batch, Batch]:
+        train_key, valid_key, pick_key = jax.random.split(jax.random.fold_in(draw_key, step), 3)
+        train_indices = train_batch_indices(order, step % steps, config.batch_size)
         # The outer objective's batch is drawn anew at every step, as the reference takes the first of a fresh shuffle.
         valid_indices = random_batch_indices(pick_key, data.valid.labels.shape[0], config.batch_size)
         train_batch = _augmented(config, dataset, data.train, train_indices, train_key)
-        valid_batch = _augmented(config, dataset, data.valid, valid_indices, valid_key)
-        state, info = method.step(state, train_batch, valid_batch)
-        sums = jax.tree.map(lambda total, value: total + value.astype(total.dtype), sums, EpochSums(*info))
-        return state, sums, info.train_loss + info.alpha_loss + info.hypergradient_norm
+        return train_batch, _augmented(config, dataset, data.valid, valid_indices, valid_key)
 
-    return jax.jit(step, donate_argnums=(0, 1))
+    @jax.jit
+    def accumulate(sums: EpochSums, info: SearchInfo) -> tuple[EpochSums, jax.Array]:
+        sums = jax.tree.map(lambda total, value: total + value.astype(total.dtype), sums, EpochSums(*info))
+        return sums, info.train_loss + info.alpha_loss + info.hypergradient_norm
+
+    def step(
+        state: SearchState, sums: EpochSums, data: SearchData, order: jax.Array
+    ) -> tuple[SearchState, EpochSums, jax.Array]:
+        state, info = method.step(state, *draw(data, order, state.step))
+        return state, *accumulate(sums, info)
+
+    whole = config.step_compilation == "whole" or (config.step_compilation == "auto" and jax.default_backend() != "cpu")
+    return jax.jit(step, donate_argnums=(0, 1)) if whole else step
 
 
 def _validate(
@@ -257,14 +277,16 @@ def _hessian_product(
     held = np.arange(config.curvature_batches * config.batch_size).reshape(config.curvature_batches, -1) % size
 
     @jax.jit
-    def product(state: SearchState, valid: Batch, indices: jax.Array, vector: Any) -> Any:
+    def inputs(state: SearchState, valid: Batch, indices: jax.Array) -> LossInputs:
         batch = _plain(config, dataset, valid, indices)
-        key = jax.random.key(0) if problem.needs_key else None
+        # Drop path is there with probability 0 where steps have it: the steps' mixed product is the same program.
+        drops = config.drop_path > 0
+        key = jax.random.key(0) if drops or problem.needs_key else None
+        return LossInputs(batch, state.batch_stats, jnp.zeros_like(state.drop_path) if drops else None, key)
 
-        def outer(alpha: Any) -> jax.Array:
-            return train_mode_loss(problem, state.params, alpha, batch, batch_stats=state.batch_stats, key=key)[0]
-
-        return jax.jvp(jax.grad(outer), (state.alpha,), (vector,))[1]
+    def product(state: SearchState, valid: Batch, indices: jax.Array, vector: Any) -> Any:
+        still = jax.tree.map(jnp.zeros_like, state.params)
+        return alpha_product(problem.loss, state.params, state.alpha, inputs(state, valid, indices), still, vector)
 
     def average(state: SearchState, vector: Any) -> Any:
         total = None

@@ -17,7 +17,7 @@ from jaxdarts.methods import SearchState
 from jaxdarts.runs import tensorboard
 from jaxdarts.runs.assemble import EpochSums, Search, assemble, start_epoch
 from jaxdarts.runs.checkpoint import Checkpoints
-from jaxdarts.runs.compilation_cache import enable_compilation_cache
+from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.config import SearchConfig, check_config
 from jaxdarts.runs.draw import save_cells
 from jaxdarts.runs.folder import RunFolder, check_creatable, check_resumable, check_same_config, one_line_errors

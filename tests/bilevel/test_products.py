@@ -6,9 +6,11 @@ from typing import Any
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
-from jaxdarts.bilevel import mixed_product
+from jaxdarts.bilevel import alpha_product, mixed_product
 
 
 def test_quadratic(quadratic: Any) -> None:
@@ -35,3 +37,15 @@ def test_layer_with_its_own_reverse_rule(network: Any, custom_vjp_network: Any) 
         for n in (network, custom_vjp_network)
     ]
     chex.assert_trees_all_close(*results, rtol=1e-11)
+
+
+def test_alpha_product_is_alpha_rows_of_the_dense_hessian(x64: None) -> None:
+    def loss(w, alpha, batch):  # type: ignore[no-untyped-def]
+        return jnp.sum(jnp.sin(w["a"]) * jnp.exp(alpha)) * batch + jnp.prod(alpha) * w["a"][0], None
+
+    w, alpha = {"a": jnp.array([0.3, -0.7, 1.1])}, jnp.array([0.2, 0.5, -0.4])
+    u, v = {"a": jnp.array([1.0, -2.0, 0.5])}, jnp.array([0.1, 0.3, 2.0])
+    both, unravel = ravel_pytree((w, alpha))
+    dense = jax.hessian(lambda x: loss(*unravel(x), 2.0)[0])(both)
+    rows = (dense @ ravel_pytree((u, v))[0])[3:]
+    np.testing.assert_allclose(alpha_product(loss, w, alpha, 2.0, u, v), rows, rtol=1e-12)

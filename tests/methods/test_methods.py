@@ -76,6 +76,18 @@ def test_steps_move_everything_and_trace_once(method: str, hypergradient: str) -
         assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True)), name
 
 
+@pytest.mark.parametrize("hypergradient", sorted(HYPERGRADIENTS))
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_a_step_in_parts_equals_the_step_as_one_program(method: str, hypergradient: str) -> None:
+    search = make(method, hypergradient)
+    state = jax.jit(search.init)(jax.random.key(0))
+    train, valid = batches(0)
+    whole, whole_info = jax.jit(search.step)(state, train, valid)
+    parts, parts_info = search.step(state, train, valid)
+    assert_same(whole, parts, 1e-4)
+    np.testing.assert_allclose(whole_info, parts_info, rtol=1e-4)
+
+
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_seeds_under_vmap_equal_seeds_one_by_one(method: str) -> None:
     search = make(method, "unrolled")

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from jaxdarts.bilevel import HYPERGRADIENTS
 from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.runs import assemble as assembly
 from jaxdarts.runs import loop
@@ -142,13 +144,34 @@ def test_not_finite_loss_names_epoch_step_and_checkpoint(folder: Path) -> None:
         run_search(tiny_config(folder, learning_rate=1e30, clip_norm=1e30), path, stream=io.StringIO())
 
 
-def test_nothing_compiles_after_the_first_epoch(folder: Path) -> None:
-    search = assemble(tiny_config(folder, epochs=4))
-    state, sums = search.init(), assembly.EpochSums.zero(jnp.float32)
-    for epoch in range(3):
-        state = assembly.start_epoch(search.config, state, epoch)
-        state, sums, _ = search.step(state, sums, search.data, search.order(epoch))
-    assert search.step._cache_size() == 1  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("compilation", "hypergradient"),
+    [("whole", "first_order"), *(("parts", name) for name in sorted(HYPERGRADIENTS))],
+)
+def test_nothing_is_traced_or_compiled_after_the_first_epoch(
+    folder: Path, compilation: str, hypergradient: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    seen: list[int] = []
+    append = loop.append_metrics
+
+    def at_the_end_of_an_epoch(*arguments: Any) -> None:
+        append(*arguments)
+        seen.append(len(events))
+
+    def listen(event: str, duration: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            events.append(event)
+
+    monkeypatch.setattr(loop, "append_metrics", at_the_end_of_an_epoch)
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        config = tiny_config(folder, epochs=3, step_compilation=compilation, hypergradient=hypergradient)
+        run_search(config, folder / f"counted_{compilation}_{hypergradient}", stream=io.StringIO())
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert seen[0] > 0
+    assert seen[1:] == [seen[0]] * 2, events[seen[0] :]
 
 
 def test_schedules() -> None:

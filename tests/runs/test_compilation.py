@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from jaxdarts.runs.compilation_cache import OPT_OUT, enable_compilation_cache
+from jaxdarts.runs.compilation import OPT_OUT, enable_compilation_cache
 
 SETTINGS = (
     "jax_enable_compilation_cache",
