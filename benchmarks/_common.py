@@ -19,6 +19,7 @@ import jax
 import tyro
 
 from jaxdarts.errors import InputError
+from jaxdarts.runs.compilation import quicken_compilation
 
 
 def setting(options: Any) -> dict[str, Any]:
@@ -99,7 +100,8 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def command(main: Callable[[Any], Any], options: type, description: str | None) -> None:
-    """Runs a benchmark from the command line; bad input ends with one line and exit code 2."""
+    """Runs a benchmark with the compiler settings of the search; bad input ends with one line and exit code 2."""
+    quicken_compilation()
     try:
         main(tyro.cli(options, description=description))
     except InputError as error:

@@ -14,7 +14,7 @@ import optax
 from _common import compile_form, interleaved_medians
 
 import jaxdarts as jd
-from jaxdarts.bilevel.products import add_scaled, gradients
+from jaxdarts.bilevel.products import add_scaled, value_and_gradients
 from jaxdarts.data import normalise
 from jaxdarts.runs.assemble import EpochSums, Search, start_epoch
 
@@ -116,7 +116,7 @@ class Estimators:
         return LookAhead(alpha_gradient, direction, self.mixed_product(point, train, direction))
 
     def _gradients(self, point: Point, params: Any, batch: jd.Batch) -> tuple[Any, Any]:
-        return gradients(self.loss(point), params, point.alpha, batch)
+        return value_and_gradients(self.loss(point), params, point.alpha, batch)[1]
 
     def _mixed_product(self, point: Point, batch: jd.Batch, direction: Any) -> Any:
         return jd.mixed_product(self.loss(point), point.params, point.alpha, batch, direction)

@@ -151,7 +151,7 @@ def measure(options: Options, save: Callable[[dict[str, Any]], None] = lambda _:
         for batch_size in sizes:
             batches = draw_batches(search, batch_size, options.draws, options.seed)
             for steps, point in points.items():
-                place = {"space": search.space.name, "train_steps": steps, "batch_size": batch_size}
+                place = {"space": Path(search.space.name).stem, "train_steps": steps, "batch_size": batch_size}
                 cases = [Arguments(point, *pair) for pair in batches]
                 swept = batch_size in options.batch_sizes
                 timed = batch_size in options.timed_batch_sizes and steps == max(points)

@@ -49,9 +49,10 @@ def test_contract(x64: None, make_network: Any, name: str, options: Any) -> None
     chex.assert_tree_all_finite(results)
     assert all(np.abs(leaf).max() > 1e-4 for leaf in jax.tree.leaves(gradient))
 
+    # Conjugate gradients away from a minimum amplify rounding by the condition of the system.
     population = jax.tree.map(lambda *leaves: np.stack(leaves), *singles)
     together = jax.jit(jax.vmap(run))(*population)
-    chex.assert_trees_all_close(together, jax.tree.map(lambda *leaves: np.stack(leaves), *results), rtol=1e-8)
+    chex.assert_trees_all_close(together, jax.tree.map(lambda *leaves: np.stack(leaves), *results), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "options"), CASES, ids=IDS)

@@ -20,7 +20,6 @@ from jax.flatten_util import ravel_pytree
 
 from jaxdarts.bilevel import HYPERGRADIENTS
 from jaxdarts.errors import InputError, RunError, RunInterrupted
-from jaxdarts.runs import assemble as assembly
 from jaxdarts.runs import loop
 from jaxdarts.runs.assemble import assemble, drop_path, learning_rate
 from jaxdarts.runs.config import SearchConfig
