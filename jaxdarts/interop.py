@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdarts.errors import InputError
-from jaxdarts.networks.cell import CellPlan
+from jaxdarts.networks.cell import CellPlan, Group, norm_groups
 from jaxdarts.networks.discrete import DiscreteNetwork, discrete_plan
 from jaxdarts.networks.stem import cell_layout
 from jaxdarts.networks.supernet import Supernet, supernet_plan
@@ -31,22 +31,22 @@ class _Entry(NamedTuple):
     row: int | None  # index on the leading edge axis; None where there is no such axis
 
 
-# PyTorch: convolutions OIHW, linear (out, in). Here: HWIO, depthwise (K, K, C), 1x1 and linear (in, out).
+# PyTorch: convolutions OIHW, linear (out, in). Here: HWIO, depthwise (C, K, K), 1x1 (out, in), linear (in, out).
 _TO_JAX = {
     "vector": lambda x: x,
     "linear": lambda x: x.T,
     "conv": lambda x: x.transpose(2, 3, 1, 0),
-    "depthwise": lambda x: x[:, 0].transpose(1, 2, 0),
-    "pointwise": lambda x: x[:, :, 0, 0].T,
-    "whole_map": lambda x: x.transpose(2, 3, 1, 0).reshape(-1, x.shape[0]),  # the auxiliary head's 2x2 convolution
+    "depthwise": lambda x: x[:, 0],
+    "pointwise": lambda x: x[:, :, 0, 0],
+    "whole_map": lambda x: x.reshape(x.shape[0], -1),  # the auxiliary head's 2x2 convolution
 }
 _TO_TORCH = {
     "vector": lambda x: x,
     "linear": lambda x: x.T,
     "conv": lambda x: x.transpose(3, 2, 0, 1),
-    "depthwise": lambda x: x.transpose(2, 0, 1)[:, None],
-    "pointwise": lambda x: x.T[:, :, None, None],
-    "whole_map": lambda x: x.reshape(2, 2, -1, x.shape[-1]).transpose(3, 2, 0, 1),
+    "depthwise": lambda x: x[:, None],
+    "pointwise": lambda x: x[:, :, None, None],
+    "whole_map": lambda x: x.reshape(x.shape[0], -1, 2, 2),
 }
 
 
@@ -196,47 +196,54 @@ def _cell(
     for number, reduced in ((0, previous_reduction), (1, False)):
         torch_name, path = f"{torch_cell}.preprocess{number}", (here, f"preprocess_{number}")
         if reduced:
-            yield from _factorized_reduce(torch_name, path, 0, affine)
+            yield from _halves(torch_name, path, 0)
         else:
-            yield _Entry(f"{torch_name}.op.1.weight", "params", (*path, "conv", "kernel"), "pointwise", 0)
-            yield from _norm(f"{torch_name}.op.2", (*path, "norm"), affine)
+            yield _Entry(f"{torch_name}.op.1.weight", "params", (*path, "kernel"), "pointwise", 0)
+        norm = f"{torch_name}.bn" if reduced else f"{torch_name}.op.2"
+        yield from _norm(norm, (here, "preprocess_norm"), affine, number)
     for source in range(plan.num_nodes + 2):
-        strided = cell_type == "reduce" and source < 2
-        for operation, members in plan.groups(source).items():
-            path = (here, f"{operation}_from_{source}")
-            for row, member in enumerate(members):
-                yield from _operation(operation, names[member], path, row, affine, strided)
+        groups = plan.groups(source, stride=2 if cell_type == "reduce" and source < 2 else 1)
+        for group in groups:
+            for row, member in enumerate(group.members):
+                yield from _layers(group, names[member], here, source, row)
+        for number, normalised in enumerate(norm_groups(groups, normalise_pools=not affine), start=1):
+            norm_path = (here, f"norm_{number}_from_{source}")
+            members = [(group, member) for group in normalised for member in group.members]
+            for row, (group, member) in enumerate(members):
+                yield from _norm(_norm_name(group, names[member], number), norm_path, affine, row)
 
 
-def _operation(
-    operation: str, name: str, path: tuple[str, ...], row: int, affine: bool, strided: bool
-) -> Iterator[_Entry]:
-    if operation in ("none", "noise"):
-        return
-    if operation.startswith(("sep_conv", "dil_conv")):
-        for repeat, first in enumerate((1, 5) if operation.startswith("sep") else (1,), start=1):
-            conv = (*path, f"conv_{repeat}")
-            yield _Entry(f"{name}.op.{first}.weight", "params", (*conv, "depthwise"), "depthwise", row)
-            yield _Entry(f"{name}.op.{first + 1}.weight", "params", (*conv, "pointwise"), "pointwise", row)
-            yield from _norm(f"{name}.op.{first + 2}", (*path, f"norm_{repeat}"), affine, row)
-    elif operation == "conv_7x1_1x7":
+def _layers(group: Group, name: str, cell: str, source: int, row: int) -> Iterator[_Entry]:
+    """The kernels of one connection."""
+    here = f"{group.name}_from_{source}"
+    if group.name.startswith(("sep_conv", "dil_conv")):
+        for number, first in zip(range(1, len(group.operation.layers) + 1), (1, 5), strict=False):
+            path = (cell, f"{here}_{number}")
+            yield _Entry(f"{name}.op.{first}.weight", "params", (*path, "depthwise"), "depthwise", row)
+            yield _Entry(f"{name}.op.{first + 1}.weight", "params", (*path, "pointwise"), "pointwise", row)
+    elif group.name == "conv_7x1_1x7":
         for position in (1, 2):
-            yield _Entry(f"{name}.{position}.weight", "params", (*path, f"conv_{position}", "kernel"), "conv", row)
-        yield from _norm(f"{name}.3", (*path, "norm_1"), affine, row)
-    elif operation.endswith("pool_3x3"):
-        if not affine:  # only the search network's pools have a batch norm
-            yield from _norm(f"{name}.1", (*path, "norm"), affine=False, row=row)
-    elif operation == "skip_connect":
-        if strided:
-            yield from _factorized_reduce(name, (*path, "reduce"), row, affine)
-    else:
-        raise InputError(f"operation {operation!r} has no counterpart in the PyTorch codes")
+            kernel = (cell, f"{here}_1", f"conv_{position}", "kernel")
+            yield _Entry(f"{name}.{position}.weight", "params", kernel, "conv", row)
+    elif group.name == "skip_connect":
+        if group.operation.layers:
+            yield from _halves(name, (cell, f"{here}_1"), row)
+    elif group.name not in ("none", "noise") and not group.name.endswith("pool_3x3"):
+        raise InputError(f"operation {group.name!r} has no counterpart in the PyTorch codes")
 
 
-def _factorized_reduce(name: str, path: tuple[str, ...], row: int, affine: bool) -> Iterator[_Entry]:
+def _norm_name(group: Group, name: str, number: int) -> str:
+    """The PyTorch name of the batch norm after a connection's layer."""
+    if group.name.startswith(("sep_conv", "dil_conv")):
+        return f"{name}.op.{3 if number == 1 else 7}"
+    if group.name == "conv_7x1_1x7":
+        return f"{name}.3"
+    return f"{name}.1" if group.name.endswith("pool_3x3") else f"{name}.bn"
+
+
+def _halves(name: str, path: tuple[str, ...], row: int) -> Iterator[_Entry]:
     for half in ("conv_1", "conv_2"):
         yield _Entry(f"{name}.{half}.weight", "params", (*path, half, "kernel"), "pointwise", row)
-    yield from _norm(f"{name}.bn", (*path, "norm"), affine, row)
 
 
 def _norm(name: str, path: tuple[str, ...], affine: bool, row: int = 0) -> Iterator[_Entry]:

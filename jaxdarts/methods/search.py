@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdarts.networks import Supernet, softmax_weights
+from jaxdarts.networks.initial import one_pool
 from jaxdarts.networks.supernet import Alpha
 from jaxdarts.spaces import SearchSpace
 
@@ -81,7 +82,8 @@ class SearchProblem(NamedTuple):
         """Weights and running statistics at the start."""
         weights = {cell: jnp.zeros(self.space.alpha_shape(cell), self.dtype) for cell in ("normal", "reduce")}
         images = jnp.zeros((1, *self.image_shape), self.dtype)
-        variables = self.supernet.init(key, images, weights)
+        with one_pool(key):
+            variables = self.supernet.init(key, images, weights)
         return variables["params"], variables.get("batch_stats", {})
 
     def loss(self, params: Any, alpha: Alpha, inputs: LossInputs) -> tuple[jax.Array, NetworkResult]:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxdarts.networks.layers import pointwise_conv
+from jaxdarts.networks.layers import dense_conv
 
 # Up to this many channels a depthwise and a 1x1 convolution are folded into one dense convolution.
 FOLD_MAX_CHANNELS = 32
@@ -40,7 +40,9 @@ def separable_conv(
     """
     if jax.default_backend() == "cpu" and x.shape[-1] <= FOLD_MAX_CHANNELS:
         return separable_conv_folded(x, depthwise, pointwise, stride=stride, dilation=dilation)
-    return pointwise_conv(depthwise_conv(x, depthwise, stride=stride, dilation=dilation), pointwise)
+    y = depthwise_conv(x, depthwise, stride=stride, dilation=dilation)
+    edges, *positions, channels = y.shape
+    return jnp.einsum("enc,ecd->end", y.reshape(edges, -1, channels), pointwise).reshape(edges, *positions, -1)
 
 
 def separable_conv_folded(
@@ -57,14 +59,7 @@ def separable_conv_folded(
     padding = dilation * (size // 2)
 
     def dense(inputs: jax.Array, weights: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(
-            inputs,
-            weights,
-            (stride, stride),
-            [(padding, padding)] * 2,
-            rhs_dilation=(dilation, dilation),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        return dense_conv(inputs, weights, (stride, stride), (padding, padding), dilation)
 
     if x.shape[0] == 1:
         y = dense(x[0], kernel.transpose(1, 2, 3, 0, 4).reshape(size, size, channels, edges * features))

@@ -101,10 +101,9 @@ class AuxiliaryHead(nn.Module):
         y = PointwiseConv(128, name="conv_1")(y[None])
         y = layers.relu(BatchNorm(name="norm_1")(y, train))
         # A 2x2 convolution of a 2x2 map is a linear layer.
-        flat = y.reshape(1, y.shape[1], 1, 1, -1)
-        y = PointwiseConv(768, name="conv_2")(flat)
+        y = PointwiseConv(768, name="conv_2")(y.reshape(1, -1, 1, 1, y.shape[-1]))
         y = layers.relu(BatchNorm(name="norm_2")(y, train))
-        return Linear(self.num_classes, name="classifier")(y.reshape(y.shape[1], -1))
+        return Linear(self.num_classes, name="classifier")(y[0, :, 0, 0].T)
 
 
 def discrete_plan(genotype: Genotype, cell_type: str) -> CellPlan:

@@ -1,11 +1,13 @@
 """The primitives that every network here is made of, as pure functions written for XLA's CPU backend.
 
-Axes: E edges (layers of one kind that read one state are computed together), B batch, H height, W width, C channels.
-Reductions keep W * C as the last axis for as long as they can: XLA's CPU code is scalar for narrow kept axes.
+Axes: R rows (layers that are computed together), C channels, H height, W width, B batch. The batch comes last: whatever
+an operation does to rows, channels and positions, the innermost loop runs over images and vectorises, and 1x1
+convolutions, matrix-form convolutions and gated sums are matrix products without a transposition.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -18,7 +20,7 @@ BATCH_NORM_MOMENTUM = 0.1  # PyTorch's convention: running = 0.9 * running + 0.1
 
 
 class Statistics(NamedTuple):
-    """Mean and variance of each channel, float[E, C]."""
+    """Mean and variance of each channel, float[R, C]."""
 
     mean: jax.Array
     variance: jax.Array
@@ -30,28 +32,72 @@ def relu(x: jax.Array) -> jax.Array:
 
 
 def pointwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """1x1 convolutions: float[1 or E, B, H, W, C], float[E, C, D] -> float[E, B, H, W, D]."""
-    if x.shape[0] == 1 and kernel.shape[0] > 1:
-        return jnp.einsum("bhwc,ecd->ebhwd", x[0], kernel)
-    shape = x.shape
-    y = jnp.einsum("enc,ecd->end", x.reshape(shape[0], -1, shape[-1]), kernel)
-    return y.reshape(*shape[:-1], kernel.shape[-1])
+    """1x1 convolutions: float[1 or R, C, H, W, B], float[R, D, C] -> float[R, D, H, W, B]."""
+    rows, channels, *positions = x.shape
+    if rows == 1:
+        y = jnp.einsum("rdc,cn->rdn", kernel, x.reshape(channels, -1))
+    else:
+        y = jnp.einsum("rdc,rcn->rdn", kernel, x.reshape(rows, channels, -1))
+    return y.reshape(*kernel.shape[:2], *positions)
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: tuple[int, int] = (1, 1)) -> jax.Array:
-    """Dense convolutions with "same" zero padding: float[1 or E, B, H, W, C], float[E, K, L, C, D], K and L odd."""
-    padding = [(kernel.shape[1] // 2,) * 2, (kernel.shape[2] // 2,) * 2]
-
-    def one(image: jax.Array, weights: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(image, weights, stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
+    """Dense convolutions with "same" zero padding: float[1 or R, C, H, W, B], float[R, K, L, C, D], K and L odd."""
+    padding = (kernel.shape[1] // 2, kernel.shape[2] // 2)
+    images = x.transpose(0, 4, 2, 3, 1)
     # XLA's CPU code for grouped dense convolutions is slower than one convolution after the other.
-    return jnp.stack([one(x[min(edge, x.shape[0] - 1)], kernel[edge]) for edge in range(kernel.shape[0])])
+    outputs = [
+        dense_conv(images[min(row, x.shape[0] - 1)], kernel[row], stride, padding) for row in range(kernel.shape[0])
+    ]
+    return jnp.stack(outputs).transpose(0, 4, 2, 3, 1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def dense_conv(
+    x: jax.Array, kernel: jax.Array, stride: tuple[int, int], padding: tuple[int, int], dilation: int = 1
+) -> jax.Array:
+    """A convolution by the library: float[B, H, W, C], float[K, L, C, D] -> float[B, H', W', D].
+
+    Its own reverse rule writes both derivatives as convolutions in the same order of axes. XLA's CPU backend calls its
+    library for that order only, and brings others into it only outside of loops: elsewhere they run ten times slower.
+    """
+    return _library_conv(x, kernel, stride, [(padding[0],) * 2, (padding[1],) * 2], (1, 1), (dilation, dilation))
+
+
+def _library_conv(x, kernel, strides, padding, x_dilation, kernel_dilation):  # type: ignore[no-untyped-def]
+    return lax.conv_general_dilated(
+        x, kernel, strides, padding, x_dilation, kernel_dilation, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _dense_conv_forward(x, kernel, stride, padding, dilation):  # type: ignore[no-untyped-def]
+    y = _library_conv(x, kernel, stride, [(padding[0],) * 2, (padding[1],) * 2], (1, 1), (dilation, dilation))
+    return y, (x, kernel)
+
+
+def _dense_conv_backward(stride, padding, dilation, residuals, dy):  # type: ignore[no-untyped-def]
+    x, kernel = residuals
+    for_input, for_kernel = [], []
+    for axis in range(2):
+        reach = dilation * (kernel.shape[axis] - 1)
+        spread = (dy.shape[1 + axis] - 1) * stride[axis] + 1  # extent of dy with stride - 1 zeros in between
+        low = reach - padding[axis]
+        for_input.append((low, x.shape[1 + axis] + reach - spread - low))
+        for_kernel.append((padding[axis], reach + spread - x.shape[1 + axis] - padding[axis]))
+    flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    dx = _library_conv(dy, flipped, (1, 1), for_input, stride, (dilation, dilation))
+    # Channels take the batch's place and the batch the channels'.
+    images, gradient = x.transpose(3, 1, 2, 0), dy.transpose(1, 2, 0, 3)
+    dkernel = _library_conv(images, gradient, (dilation, dilation), for_kernel, (1, 1), stride)
+    return dx, dkernel.transpose(1, 2, 0, 3)
+
+
+dense_conv.defvjp(_dense_conv_forward, _dense_conv_backward)
 
 
 @jax.custom_vjp
 def standardise(x: jax.Array) -> tuple[jax.Array, Statistics]:
-    """(x - mean) / sqrt(variance + 1e-5) over B, H and W, and the mean and biased variance.
+    """(x - mean) / sqrt(variance + 1e-5) over H, W and B, and the mean and biased variance.
 
     The statistics are for the running averages; no derivative flows through them. The reverse rule is the closed form
     (two channel sums), which is a third of the program that automatic differentiation of the definition makes.
@@ -83,12 +129,12 @@ standardise.defvjp(_standardise_forward, _standardise_backward)
 
 
 def batch_norm(x: jax.Array, statistics: Statistics) -> jax.Array:
-    """(x - mean) / sqrt(variance + 1e-5) with given statistics, float[E, C]."""
+    """(x - mean) / sqrt(variance + 1e-5) with given statistics, float[R, C]."""
     return (x - _spread(statistics.mean)) * _spread(lax.rsqrt(statistics.variance + BATCH_NORM_EPSILON))
 
 
 def scale_and_shift(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
-    """x * scale + bias, both float[E, C]."""
+    """x * scale + bias, both float[R, C]."""
     return x * _spread(scale) + _spread(bias)
 
 
@@ -106,7 +152,7 @@ def update_running_statistics(running: Statistics, batch: Statistics, count: int
 
 
 def max_pool_3x3(x: jax.Array, stride: int) -> jax.Array:
-    """3x3 maximum, padding 1 (never the maximum): float[B, H, W, C] -> float[B, ceil(H/stride), ceil(W/stride), C].
+    """3x3 maximum, padding 1 (never the maximum): float[C, H, W, B] -> float[C, ceil(H/stride), ceil(W/stride), B].
 
     Of equal values the first in row-major order gets the whole derivative, as in PyTorch.
     """
@@ -133,7 +179,7 @@ def avg_pool_3x3(x: jax.Array, stride: int) -> jax.Array:
 
 
 def factorized_halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The even and the odd sub-grid of rows and columns, each [..., ceil(H/2), ceil(W/2), C].
+    """The even and the odd sub-grid of rows and columns, float[..., H, W, B] -> [..., ceil(H/2), ceil(W/2), B] each.
 
     For odd sizes the odd sub-grid is one short; it is padded with zeros at the bottom and right, where the reference
     stops with a shape error.
@@ -144,37 +190,15 @@ def factorized_halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     return even, jnp.pad(odd, padding)
 
 
-@jax.custom_vjp
-def gate(gates: jax.Array, x: jax.Array) -> jax.Array:
-    """gates[e] * x[e]: float[E, B or 1], float[1 or E, B, H, W, C] -> float[E, B, H, W, C].
+def mix(gates: jax.Array, outputs: jax.Array) -> jax.Array:
+    """Sums over rows, sum over r of gates[n, r] * outputs[r]: float[N, R, B or 1], float[R, C, H, W, B] -> [N, ...].
 
-    Its own reverse rule takes the derivatives of the gates, and of an array that all edges share, as matrix products:
-    a reduction to few values is slow in XLA's code for the CPU.
+    A matrix product where the gates are the same for all images, and so are both its derivatives.
     """
-    return _gate(gates, x)
-
-
-def _gate(gates: jax.Array, x: jax.Array) -> jax.Array:
-    return gates[:, :, None, None, None] * x
-
-
-def _gate_forward(gates, x):  # type: ignore[no-untyped-def]
-    return _gate(gates, x), (gates, x)
-
-
-def _gate_backward(residuals, dy):  # type: ignore[no-untyped-def]
-    gates, x = residuals
-    edges, batch = dy.shape[:2]
-    shared, per_image = x.shape[0] == 1, gates.shape[1] > 1
-    # n: one row for each image, or one for the whole batch.
-    rows = (batch, -1) if per_image else (1, -1)
-    dy_rows, x_rows = dy.reshape(edges, *rows), x.reshape(x.shape[0], *rows)
-    if shared:
-        return jnp.einsum("ebn,bn->eb", dy_rows, x_rows[0]), jnp.einsum("eb,ebn->bn", gates, dy_rows).reshape(x.shape)
-    return jnp.einsum("ebn,ebn->eb", dy_rows, x_rows), _gate(gates, dy)
-
-
-gate.defvjp(_gate_forward, _gate_backward)
+    if gates.shape[2] == 1:
+        mixed = jnp.einsum("nr,rm->nm", gates[:, :, 0], outputs.reshape(outputs.shape[0], -1))
+        return mixed.reshape(-1, *outputs.shape[1:])
+    return (gates[:, :, None, None, None] * outputs).sum(axis=1)
 
 
 def _windows(x: jax.Array, axis: int, stride: int, fill: float) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -191,16 +215,16 @@ def _windows(x: jax.Array, axis: int, stride: int, fill: float) -> tuple[jax.Arr
 
 
 def _channel_mean(x: jax.Array) -> jax.Array:
-    """float[E, B, H, W, C] -> float[E, C], as a product with a constant vector.
+    """float[R, C, H, W, B] -> float[R, C], as a product with a constant vector.
 
     A product is one library call to XLA's CPU backend; a reduction becomes a tree of generated loops, which takes
     several times as long to compile and to run.
     """
-    edges, batch, height, width, channels = x.shape
-    mean_weights = jnp.full((batch * height * width,), 1 / (batch * height * width), x.dtype)
-    return jnp.einsum("enc,n->ec", x.reshape(edges, -1, channels), mean_weights)
+    rows, channels, height, width, batch = x.shape
+    count = height * width * batch
+    return jnp.einsum("rcn,n->rc", x.reshape(rows, channels, count), jnp.full((count,), 1 / count, x.dtype))
 
 
 def _spread(values: jax.Array) -> jax.Array:
-    """float[E, C] -> float[E, 1, 1, 1, C]."""
-    return values[:, None, None, None, :]
+    """float[R, C] -> float[R, C, 1, 1, 1]."""
+    return values[:, :, None, None, None]

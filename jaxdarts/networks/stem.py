@@ -8,17 +8,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdarts.networks.operations import BatchNorm, Conv, uniform_initializer
+from jaxdarts.networks.initial import uniform_initializer
+from jaxdarts.networks.operations import BatchNorm, Conv
 
 
 class Stem(nn.Module):
-    """3x3 convolution and affine batch norm: float[B, H, W, C] -> float[B, H, W, features]."""
+    """3x3 convolution and affine batch norm: images float[B, H, W, C] -> float[features, H, W, B]."""
 
     features: int
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        y = Conv(self.features, (3, 3), name="conv")(images[None])
+        y = Conv(self.features, (3, 3), name="conv")(images.transpose(3, 1, 2, 0)[None])
         return BatchNorm(name="norm")(y, train)[0]
 
 
@@ -35,13 +36,13 @@ class Linear(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Mean over positions, then a linear layer: float[B, H, W, C] -> float[B, num_classes]."""
+    """Mean over positions, then a linear layer: float[C, H, W, B] -> float[B, num_classes]."""
 
     num_classes: int
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return Linear(self.num_classes, name="linear")(jnp.mean(x, axis=(1, 2)))
+        return Linear(self.num_classes, name="linear")(jnp.mean(x, axis=(1, 2)).T)
 
 
 def cell_layout(num_cells: int, channels: int) -> Iterator[tuple[str, int, bool]]:
