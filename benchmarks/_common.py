@@ -19,6 +19,7 @@ import jax
 import tyro
 
 from jaxdarts.errors import InputError
+from jaxdarts.runs.allocator import restart_with_large_pages
 from jaxdarts.runs.compilation import quicken_compilation
 
 
@@ -101,6 +102,7 @@ def write_json(path: Path, content: Any) -> None:
 
 def command(main: Callable[[Any], Any], options: type, description: str | None) -> None:
     """Runs a benchmark with the compiler settings of the search; bad input ends with one line and exit code 2."""
+    restart_with_large_pages()
     quicken_compilation()
     try:
         main(tyro.cli(options, description=description))

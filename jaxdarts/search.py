@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted
+from jaxdarts.runs.allocator import restart_with_large_pages
 from jaxdarts.runs.command_line import parse_search
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -53,4 +54,5 @@ def _fail(kind: str, message: object, code: int) -> int:
 
 
 if __name__ == "__main__":
+    restart_with_large_pages()
     sys.exit(main())

@@ -181,11 +181,10 @@ class Cell(nn.Module):
         members = [member for rows in placed for member in rows.group.members]
         rows = [row for one in placed for row in one.rows]
         nodes = sorted({self.plan.connections[member].node for member in members})
-        place = np.zeros((len(members), len(nodes), outputs.shape[0]))
-        for index, (member, row) in enumerate(zip(members, rows, strict=True)):
-            place[index, nodes.index(self.plan.connections[member].node), row] = 1
-        chosen = jnp.stack([gates[member] for member in members])
-        matrix = jnp.einsum("mb,mnr->nrb", chosen, jnp.asarray(place, gates.dtype))
+        place = np.zeros((len(self.plan.connections), len(nodes), outputs.shape[0]))
+        for member, row in zip(members, rows, strict=True):
+            place[member, nodes.index(self.plan.connections[member].node), row] = 1
+        matrix = jnp.einsum("mb,mnr->nrb", gates, jnp.asarray(place, gates.dtype))
         sums = layers.mix(matrix, outputs)
         for index, node in enumerate(nodes):
             yield node, sums[index]

@@ -119,7 +119,7 @@ def assemble(config: SearchConfig) -> Search:
                 f"(data set {config.dataset!r}); got {config.batch_size}"
             )
     dtype = jnp.dtype(config.precision)
-    supernet = Supernet(space, dataset.num_classes, config.channels, config.cells)
+    supernet = Supernet(space, dataset.num_classes, config.channels, config.cells, config.remat)
     problem = SearchProblem(space, supernet, dataset.image_shape, dtype)
     method = build_method(config, problem)
     data = SearchData(*(_on_device(dataset, part) for part in (train, valid)))

@@ -117,6 +117,8 @@ class SearchConfig:
     """Everything random follows from it."""
     precision: str = "float32"
     """Type of w, alpha and the images: float32 or float64."""
+    remat: bool = False
+    """Keep only each cell's inputs for the backward pass and compute its inside again: less memory, more time."""
     step_compilation: str = "auto"
     """whole (one program a step), parts (a gradient and a product program, each used several times: compiles in half
     the time), or auto: parts on a CPU, whole elsewhere."""

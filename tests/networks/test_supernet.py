@@ -187,3 +187,23 @@ def test_weights_are_used_as_they_are() -> None:
     first = scores(PAIR, variables, x, only_skip)
     assert jnp.isfinite(first).all()
     assert not np.allclose(first, scores(PAIR, variables, x, doubled), rtol=1e-3)
+
+
+def test_rematerialised_cells_change_nothing(x64: None) -> None:
+    space = SearchSpace.uniform("some", ("skip_connect", "max_pool_3x3", "sep_conv_3x3"), num_nodes=1)
+    x = images().astype(jnp.float64)
+    variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), initial(space, x))
+    weights = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), uniform_weights(space))
+
+    def products(remat: bool) -> Any:
+        net = Supernet(space, 3, 2, 3, remat)
+
+        def loss(params: Any, weights: Any) -> jax.Array:
+            found: Any = net.apply({**variables, "params": params}, x, weights, train=True, drop_path=0.3, key=KEY)
+            return jnp.sum(found**2)
+
+        gradient = jax.grad(loss, (0, 1))
+        point = (variables["params"], weights)
+        return jax.jit(lambda p: jax.jvp(gradient, p, p), compiler_options=QUICKLY)(point)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), products(False), products(True))

@@ -1,0 +1,190 @@
+"""How do time, compilation and memory of an exact search step grow with one thing at a time?
+
+    python benchmarks/scaling.py --quick
+    python benchmarks/scaling.py --axes channels population --output scaling.json
+
+From a base setting one of batch, channels, cells, image size, nodes a cell or operations an edge is changed; nodes and
+operations in spaces with the same candidates everywhere. Steps run in parts as the search command runs them on a CPU.
+`compile` is the first step less a later one, `MB` the largest temporary memory of the compiled programs. Population:
+so many searches, each with its own key and batches, under one `jax.vmap`, against as many steps one after the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from _common import command, compile_form, headline, interleaved_medians, number, setting, table, write_json
+from _programs import step_programs
+from _search import Ready, Size, make_batch, make_ready, size_of
+
+import jaxdarts as jd
+from jaxdarts.errors import InputError, unknown_choice
+
+AXES = (*Size._fields, "nodes", "operations", "population")
+
+
+@dataclass(frozen=True)
+class Options:
+    axes: tuple[str, ...] = AXES  # what grows
+    space: str = "darts"  # search space of the base setting
+    size: str = "small"  # of the base setting: tiny, small, medium or paper
+    batch: tuple[int, ...] = (8, 16, 32, 64, 128)  # images
+    channels: tuple[int, ...] = (4, 8, 16, 32)  # of the first cell
+    cells: tuple[int, ...] = (3, 5, 8, 12)  # in the chain
+    image: tuple[int, ...] = (8, 16, 32)  # pixels a side
+    nodes: tuple[int, ...] = (1, 2, 3, 4, 5)  # a cell
+    operations: tuple[int, ...] = (2, 4, 6, 8)  # an edge, the first of DARTS' candidates
+    population: tuple[int, ...] = (1, 2, 4, 8)  # searches at once
+    repeats: int = 7  # rounds
+    quick: bool = False  # the smallest, to see that everything works
+    output: Path | None = None  # JSON
+
+
+QUICK = {
+    "axes": ("batch", "nodes", "operations", "population"),
+    "space": "s5",
+    "size": "tiny",
+    "batch": (8,),
+    "nodes": (1,),
+    "operations": (2,),
+    "population": (2,),
+    "repeats": 2,
+}
+
+
+def uniform_ready(operations: Sequence[str], num_nodes: int, size: Size) -> Ready:
+    """An exact step in a space that has the same candidates on every edge."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "uniform.toml"
+        path.write_text(f"num_nodes = {num_nodes}\noperations = {json.dumps(list(operations))}\n")
+        return make_ready(str(path), size, jd.unrolled())
+
+
+def ready_at(axis: str, point: int, space: str, base: Size) -> Ready:
+    """The exact step with one thing changed; a population's is one of its searches."""
+    found = jd.load_space(space)
+    if axis == "nodes":
+        return uniform_ready(found.operation_names, point, base)
+    if axis == "operations":
+        return uniform_ready(jd.load_space("darts").normal[0][:point], found.num_nodes, base)
+    size = base if axis == "population" else base._replace(**{axis: point})
+    return make_ready(space, size, jd.unrolled())
+
+
+def measure(ready: Ready, repeats: int) -> dict[str, Any]:
+    """Seconds of a step and of compiling it, megabytes of its larger program."""
+    began = time.perf_counter()
+    jax.block_until_ready(ready.step())
+    first = time.perf_counter() - began
+    seconds = interleaved_medians({"step": ready.step}, repeats)["step"]
+    megabytes = [program.temporary_megabytes for program in step_programs(ready).values()]
+    return {
+        "step_seconds": seconds,
+        "compile_seconds": first - seconds,
+        "temporary_megabytes": max((value for value in megabytes if value is not None), default=None),
+    }
+
+
+def measure_population(ready: Ready, count: int, base: Size, repeats: int) -> dict[str, Any]:
+    """The same of `count` searches in one program, and seconds of as many steps of one search, one after the other."""
+    states = jax.jit(jax.vmap(ready.method.init))(jax.random.split(jax.random.key(0), count))
+    first = jnp.arange(1, 1 + count)
+    train, valid = (jax.vmap(lambda seed: make_batch(base, seed))(seeds) for seeds in (first, first + count))
+    arguments = (states, train, valid)
+    together, cost = compile_form(jax.vmap(ready.method.step), *arguments)
+
+    def one_by_one() -> None:
+        for _ in range(count):
+            jax.block_until_ready(ready.step())
+
+    forms: dict[str, Callable[[], Any]] = {"together": partial(together, *arguments), "one by one": one_by_one}
+    seconds = interleaved_medians(forms, repeats)
+    return {
+        "step_seconds": seconds["together"],
+        **cost,
+        "one_by_one_seconds": seconds["one by one"],
+        "ratio": seconds["together"] / seconds["one by one"],
+    }
+
+
+def grow(axis: str, options: Options, base: Size) -> list[dict[str, Any]]:
+    """One row a point of an axis."""
+    rows: list[dict[str, Any]] = []
+    for point in getattr(options, axis):
+        ready = ready_at(axis, point, options.space, base)
+        if axis == "population":
+            row = measure_population(ready, point, base, options.repeats)
+        else:
+            row = measure(ready, options.repeats)
+        relative = row["step_seconds"] / rows[0]["step_seconds"] if rows else 1.0
+        rows.append({"axis": axis, "point": point, **row, "relative": relative})
+        jax.clear_caches()
+    return rows
+
+
+def axis_table(axis: str, rows: Sequence[dict[str, Any]]) -> str:
+    """The rows of an axis as aligned text."""
+    headers = [axis, "ms a step", "/ first", "compile s", "MB"]
+    lines = [
+        [
+            str(row["point"]),
+            f"{1e3 * row['step_seconds']:.1f}",
+            f"{row['relative']:.2f}",
+            f"{row['compile_seconds']:.1f}",
+            number(row["temporary_megabytes"], ".1f"),
+        ]
+        for row in rows
+    ]
+    if axis == "population":
+        headers += ["ms one by one", "together / one by one"]
+        lines = [
+            [*line, f"{1e3 * row['one_by_one_seconds']:.1f}", f"{row['ratio']:.2f}"]
+            for line, row in zip(lines, rows, strict=True)
+        ]
+    return table(headers, lines)
+
+
+def check(options: Options) -> None:
+    """Bad input is refused before anything is compiled."""
+    for axis in options.axes:
+        if axis not in AXES:
+            raise unknown_choice("axis", axis, AXES)
+        for point in getattr(options, axis):
+            if point < 1:
+                raise InputError(f"{axis}: every point must be at least 1, got {point}")
+
+
+def main(options: Options) -> dict[str, Any]:
+    if options.quick:
+        options = dataclasses.replace(options, **QUICK)  # type: ignore[arg-type]
+    check(options)
+    base = size_of(options.size)
+    if options.quick:
+        base = base._replace(cells=1)  # compiling takes nearly all of the time
+    content = setting(options) | {"rows": []}
+    print(headline(content))
+    print(
+        f"base: {options.space}, batch {base.batch}, {base.channels} channels, {base.cells} cells, "
+        f"{base.image}x{base.image}"
+    )
+    for axis in options.axes:
+        rows = grow(axis, options, base)
+        content["rows"] += rows
+        print(f"\n{axis_table(axis, rows)}")
+    if options.output is not None:
+        write_json(options.output, content)
+    return content
+
+
+if __name__ == "__main__":
+    command(main, Options, __doc__)
