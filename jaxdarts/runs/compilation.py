@@ -16,9 +16,11 @@ from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 OPT_OUT = "JAXDARTS_COMPILATION_CACHE"  # set to 0, off, no or false
 
+# Not --xla_cpu_use_fusion_emitters=false: jaxlib 0.11 no longer has it, and ends a process that names an unknown flag.
+# An unknown extra option is passed over.
 QUICK_COMPILATION = (
-    "--xla_cpu_use_fusion_emitters=false",
-    "--xla_backend_extra_options=xla_cpu_disable_loop_unrolling,xla_cpu_disable_slp_vectorizer",
+    "--xla_backend_extra_options="
+    "xla_cpu_disable_loop_unrolling,xla_cpu_disable_slp_vectorizer,xla_cpu_disable_new_fusion_emitters"
 )
 
 
@@ -61,13 +63,11 @@ def quicken_compilation() -> None:
     Call it before anything is compiled; later it has no effect. The commands do, the library does not by itself. The
     generated loops are neither unrolled nor searched for vectorisable straight-line code, and fusions go through the
     older emitter, which needs no MLIR context for each: half the compile time, and steps as fast or faster
-    (docs/performance.md). An option already in XLA_FLAGS stays as it is, and other backends look at none of them.
+    (docs/performance.md). XLA_FLAGS with extra options of its own stays as it is; other backends look at none of these.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    for option in QUICK_COMPILATION:
-        if option.partition("=")[0] not in flags:
-            flags = f"{flags} {option}".strip()
-    os.environ["XLA_FLAGS"] = flags
+    if QUICK_COMPILATION.partition("=")[0] not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {QUICK_COMPILATION}".strip()
 
 
 def _user_cache() -> Path:

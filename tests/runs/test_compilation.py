@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
-from jaxdarts.runs.compilation import OPT_OUT, enable_compilation_cache
+from jaxdarts.runs.compilation import OPT_OUT, QUICK_COMPILATION, enable_compilation_cache, quicken_compilation
 
 SETTINGS = (
     "jax_enable_compilation_cache",
@@ -56,3 +59,28 @@ def test_opting_out_and_unwritable_folders(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv(OPT_OUT, "off")
     assert enable_compilation_cache(tmp_path / "cache") is None
     assert not getattr(jax.config, SETTINGS[0]) and not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, QUICK_COMPILATION),
+        ("--xla_dump_to=x", f"--xla_dump_to=x {QUICK_COMPILATION}"),
+        ("--xla_backend_extra_options=mine", "--xla_backend_extra_options=mine"),
+        (QUICK_COMPILATION, QUICK_COMPILATION),
+    ],
+)
+def test_flags_are_added_once(given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("XLA_FLAGS", given)
+    quicken_compilation()
+    assert os.environ["XLA_FLAGS"] == expected
+
+
+def test_every_flag_is_known_to_this_jaxlib() -> None:
+    """An unknown one would end the process."""
+    code = "import jaxdarts; jaxdarts.quicken_compilation(); import jax; print(jax.jit(lambda x: x + 1)(1))"
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "2"), done.stderr
