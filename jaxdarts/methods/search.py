@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -70,8 +71,9 @@ class SearchProblem(NamedTuple):
     space: SearchSpace
     supernet: Supernet
     image_shape: tuple[int, int, int]  # height, width, channels
-    dtype: Any = jnp.float32
+    dtype: Any = jnp.float32  # of w, alpha and statistics
     relax: Callable[[SearchSpace, Alpha], Alpha] = softmax_weights  # alpha -> mixing weights
+    compute_dtype: Any = None  # of what goes through the network in training; None: dtype
 
     @property
     def needs_key(self) -> bool:
@@ -82,8 +84,9 @@ class SearchProblem(NamedTuple):
         """Weights and running statistics at the start."""
         weights = {cell: jnp.zeros(self.space.alpha_shape(cell), self.dtype) for cell in ("normal", "reduce")}
         images = jnp.zeros((1, *self.image_shape), self.dtype)
+        # Not rematerialised: numbers from the pool must not leave the trace of one cell for another's.
         with one_pool(key):
-            variables = self.supernet.init(key, images, weights)
+            variables = self.supernet.clone(remat=False).init(key, images, weights)
         return variables["params"], variables.get("batch_stats", {})
 
     def loss(self, params: Any, alpha: Alpha, inputs: LossInputs) -> tuple[jax.Array, NetworkResult]:
@@ -120,15 +123,18 @@ def train_mode_loss(
     key: jax.Array | None = None,
 ) -> tuple[jax.Array, NetworkResult]:
     """Mean cross-entropy of a batch, normalised by the batch's own statistics (both objectives of DARTS)."""
+    dtype = problem.compute_dtype or problem.dtype
+    narrow = partial(jax.tree.map, lambda leaf: leaf.astype(dtype))
     scores, updated = problem.supernet.apply(
-        {"params": params, "batch_stats": batch_stats},
-        batch.images,
-        problem.relax(problem.space, alpha),
+        {"params": narrow(params), "batch_stats": batch_stats},
+        batch.images.astype(dtype),
+        narrow(problem.relax(problem.space, alpha)),
         train=True,
         drop_path=drop_path,
         key=key,
         mutable=["batch_stats"],
     )
+    scores = scores.astype(problem.dtype)
     return cross_entropy(scores, batch.labels).mean(), NetworkResult(scores, updated["batch_stats"])
 
 

@@ -106,11 +106,12 @@ def standardise(x: jax.Array) -> tuple[jax.Array, Statistics]:
 
 
 def _standardise(x: jax.Array) -> tuple[tuple[jax.Array, Statistics], jax.Array]:
-    mean = _channel_mean(x)
-    centred = x - _spread(mean)
+    wide = x.astype(statistics_dtype(x))
+    mean = _channel_mean(wide)
+    centred = wide - _spread(mean)
     variance = _channel_mean(centred * centred)
     factor = lax.rsqrt(variance + BATCH_NORM_EPSILON)
-    return (centred * _spread(factor), Statistics(mean, variance)), factor
+    return ((centred * _spread(factor)).astype(x.dtype), Statistics(mean, variance)), factor
 
 
 def _standardise_forward(x):  # type: ignore[no-untyped-def]
@@ -121,16 +122,24 @@ def _standardise_forward(x):  # type: ignore[no-untyped-def]
 def _standardise_backward(residuals, cotangents):  # type: ignore[no-untyped-def]
     y, factor = residuals
     dy, _ = cotangents
-    mean_dy, mean_product = _channel_mean(dy), _channel_mean(dy * y)
-    return ((dy - _spread(mean_dy) - y * _spread(mean_product)) * _spread(factor),)
+    wide_dy, wide_y = dy.astype(factor.dtype), y.astype(factor.dtype)
+    mean_dy, mean_product = _channel_mean(wide_dy), _channel_mean(wide_dy * wide_y)
+    dx = (wide_dy - _spread(mean_dy) - wide_y * _spread(mean_product)) * _spread(factor)
+    return (dx.astype(y.dtype),)
 
 
 standardise.defvjp(_standardise_forward, _standardise_backward)
 
 
 def batch_norm(x: jax.Array, statistics: Statistics) -> jax.Array:
-    """(x - mean) / sqrt(variance + 1e-5) with given statistics, float[R, C]."""
-    return (x - _spread(statistics.mean)) * _spread(lax.rsqrt(statistics.variance + BATCH_NORM_EPSILON))
+    """(x - mean) / sqrt(variance + 1e-5) with given statistics, float[R, C]; as wide as x."""
+    y = (x - _spread(statistics.mean)) * _spread(lax.rsqrt(statistics.variance + BATCH_NORM_EPSILON))
+    return y.astype(x.dtype)
+
+
+def statistics_dtype(x: jax.Array) -> jnp.dtype:
+    """What statistics of x are computed and kept in: at least float32."""
+    return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def scale_and_shift(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:

@@ -41,8 +41,8 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         shape = (self.rows, x.shape[1])
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, x.dtype)
-        variance = self.variable("batch_stats", "variance", jnp.ones, shape, x.dtype)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, layers.statistics_dtype(x))
+        variance = self.variable("batch_stats", "variance", jnp.ones, shape, layers.statistics_dtype(x))
         running = Statistics(mean.value, variance.value)
         if train:
             y, batch = layers.standardise(x)

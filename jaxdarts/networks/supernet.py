@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdarts.networks.cell import Cell, CellPlan, Connection
+from jaxdarts.networks.remat import rematerialise
 from jaxdarts.networks.stem import Classifier, Stem, cell_layout
 from jaxdarts.spaces import CELL_TYPES, SearchSpace
 
@@ -28,8 +30,8 @@ class Supernet(nn.Module):
       num_classes: outputs.
       channels: C, channels of the first cell's nodes.
       num_cells: cells in the chain.
-      remat: keep only what goes into each cell for the backward pass, and compute what is inside again. About a third
-        more time, and a fraction of the memory.
+      remat: in training, keep only what goes into each cell for the backward pass, and compute what is inside again
+        (`rematerialise`).
     """
 
     space: SearchSpace
@@ -71,7 +73,7 @@ class Supernet(nn.Module):
             if train and drop_key is not None and drop_path is not None:
                 kept = keep_mask(drop_key, drop_path, (self.space.num_edges, images.shape[0]), images.dtype)
                 gates = gates * kept[edges]
-            cell = (nn.remat(Cell, static_argnums=(4,)) if self.remat else Cell)(
+            cell = Cell(
                 plan,
                 channels,
                 reduction=cell_type == "reduce",
@@ -80,8 +82,31 @@ class Supernet(nn.Module):
                 normalise_pools=True,
                 name=f"cell_{index}",
             )
-            before, last = last, cell(before, last, gates, train, noise_key)
+            if self.remat and train and not self.is_initializing():
+                output = self._rematerialised(cell, before, last, gates, noise_key)
+            else:
+                output = cell(before, last, gates, train, noise_key)
+            before, last = last, output
         return Classifier(self.num_classes, name="classifier")(last)
+
+    def _rematerialised(
+        self, cell: Cell, before: jax.Array, last: jax.Array, gates: jax.Array, key: jax.Array | None
+    ) -> jax.Array:
+        """A cell's output in training, of which the backward pass keeps only the inputs."""
+        unbound, variables = cell.unbind()
+
+        def compute(params: Any, inputs: tuple[jax.Array, ...], fixed: tuple[Any, Any]) -> tuple[jax.Array, Any]:
+            batch_stats, key = fixed
+            output, updated = unbound.apply(
+                {"params": params, "batch_stats": batch_stats}, *inputs, True, key, mutable=["batch_stats"]
+            )
+            return output, updated["batch_stats"]
+
+        inputs, fixed = (before, last, gates), (variables["batch_stats"], key)
+        output, batch_stats = rematerialise(compute)(variables["params"], inputs, fixed)
+        if self.is_mutable_collection("batch_stats"):
+            self.put_variable("batch_stats", cell.name, batch_stats)
+        return output
 
 
 def _entries(matrix: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:

@@ -48,6 +48,7 @@ from jaxdarts.methods import (
 )
 from jaxdarts.networks import OPERATIONS, Supernet
 from jaxdarts.runs.config import SearchConfig
+from jaxdarts.runs.memory import exceeds_memory
 from jaxdarts.spaces import SearchSpace, load_space
 
 
@@ -118,9 +119,7 @@ def assemble(config: SearchConfig) -> Search:
                 f"batch_size must be at most {len(part)}, the images in the part that {name} "
                 f"(data set {config.dataset!r}); got {config.batch_size}"
             )
-    dtype = jnp.dtype(config.precision)
-    supernet = Supernet(space, dataset.num_classes, config.channels, config.cells, config.remat)
-    problem = SearchProblem(space, supernet, dataset.image_shape, dtype)
+    problem = build_problem(config, space, dataset.num_classes, dataset.image_shape)
     method = build_method(config, problem)
     data = SearchData(*(_on_device(dataset, part) for part in (train, valid)))
     init_key, order_key, draw_key = jax.random.split(jax.random.key(config.seed), 3)
@@ -140,6 +139,21 @@ def assemble(config: SearchConfig) -> Search:
         validate=_validate(config, dataset, problem, data),
         hessian_product=_hessian_product(config, dataset, problem, data),
     )
+
+
+def build_problem(
+    config: SearchConfig, space: SearchSpace, num_classes: int, image_shape: tuple[int, int, int]
+) -> SearchProblem:
+    """The space and the supernet of a configuration."""
+
+    def problem(remat: bool) -> SearchProblem:
+        supernet = Supernet(space, num_classes, config.channels, config.cells, remat)
+        compute_dtype = jnp.bfloat16 if config.precision == "bfloat16" else None
+        return SearchProblem(space, supernet, image_shape, _dtype(config), compute_dtype=compute_dtype)
+
+    if config.remat != "auto":
+        return problem(config.remat == "on")
+    return problem(remat=exceeds_memory(problem(remat=False), config.batch_size))
 
 
 def build_method(config: SearchConfig, problem: SearchProblem) -> SearchMethod:
@@ -192,6 +206,11 @@ def drop_path(config: SearchConfig, epoch: int) -> float:
     return config.drop_path * epoch / max(config.epochs - 1, 1)
 
 
+def _dtype(config: SearchConfig) -> jnp.dtype:
+    """Of w, alpha and the images."""
+    return jnp.dtype(jnp.float32 if config.precision == "bfloat16" else config.precision)
+
+
 def _on_device(dataset: Dataset, part: np.ndarray) -> Batch:
     return Batch(jnp.asarray(dataset.train_images[part]), jnp.asarray(dataset.train_labels[part]))
 
@@ -207,12 +226,12 @@ def _augmented(config: SearchConfig, dataset: Dataset, data: Batch, indices: jax
         flip=config.flip,
         cutout_length=config.cutout_length if config.cutout else 0,
     )
-    return Batch(images.astype(config.precision), labels)
+    return Batch(images.astype(_dtype(config)), labels)
 
 
 def _plain(config: SearchConfig, dataset: Dataset, data: Batch, indices: jax.Array) -> Batch:
     images, labels = take_batch(data, indices)
-    return Batch(normalise(to_unit(images), dataset.mean, dataset.std).astype(config.precision), labels)
+    return Batch(normalise(to_unit(images), dataset.mean, dataset.std).astype(_dtype(config)), labels)
 
 
 def _step(

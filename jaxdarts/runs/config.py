@@ -12,7 +12,8 @@ from typing import Any
 from jaxdarts.errors import InputError, unknown_choice
 
 SPLITS = ("file", "shuffled")
-PRECISIONS = ("float32", "float64")
+PRECISIONS = ("float32", "float64", "bfloat16")
+REMATS = ("auto", "on", "off")
 STEP_COMPILATIONS = ("auto", "whole", "parts")
 
 
@@ -116,9 +117,11 @@ class SearchConfig:
     seed: int = 0
     """Everything random follows from it."""
     precision: str = "float32"
-    """Type of w, alpha and the images: float32 or float64."""
-    remat: bool = False
-    """Keep only each cell's inputs for the backward pass and compute its inside again: less memory, more time."""
+    """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, alpha,
+    statistics and optimisers are float32."""
+    remat: str = "auto"
+    """Keep only each cell's inputs for the backward pass and compute its inside again, which takes a half of the
+    memory and longer: on, off, or auto, where a gradient would otherwise need most of the memory."""
     step_compilation: str = "auto"
     """whole (one program a step), parts (a gradient and a product program, each used several times: compiles in half
     the time), or auto: parts on a CPU, whole elsewhere."""
@@ -219,6 +222,7 @@ def _choices() -> dict[str, Collection[str]]:
         "hypergradient": HYPERGRADIENTS,
         "split": SPLITS,
         "precision": PRECISIONS,
+        "remat": REMATS,
         "step_compilation": STEP_COMPILATIONS,
     }
 

@@ -207,3 +207,21 @@ def test_rematerialised_cells_change_nothing(x64: None) -> None:
         return jax.jit(lambda p: jax.jvp(gradient, p, p), compiler_options=QUICKLY)(point)
 
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), products(False), products(True))
+
+
+def test_rematerialised_cells_need_less_memory() -> None:
+    space = SearchSpace.uniform("some", ("skip_connect", "dil_conv_3x3"), num_nodes=2)
+    x = jnp.ones((16, 16, 16, 3))
+    weights = uniform_weights(space)
+
+    def temporaries(remat: bool) -> int:
+        net = Supernet(space, 3, 4, 6, remat)
+        variables = jax.eval_shape(net.init, KEY, x, weights)
+
+        def loss(variables: Any) -> jax.Array:
+            found, _ = net.apply(variables, x, weights, train=True, mutable=["batch_stats"])
+            return jnp.sum(found**2)
+
+        return jax.jit(jax.grad(loss)).lower(variables).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporaries(True) < 0.6 * temporaries(False)
