@@ -105,7 +105,7 @@ class Supernet(nn.Module):
         inputs, fixed = (before, last, gates), (variables["batch_stats"], key)
         output, batch_stats = rematerialise(compute)(variables["params"], inputs, fixed)
         if self.is_mutable_collection("batch_stats"):
-            self.put_variable("batch_stats", cell.name, batch_stats)
+            self.put_variable("batch_stats", str(cell.name), batch_stats)
         return output
 
 

@@ -143,7 +143,8 @@ class _Run:
             f"{self.search.space.num_edges} edges a cell",
             "data": f"{data.name}: {train} images train w, {valid} train alpha; "
             f"{height}x{width}x{channels}, {data.num_classes} classes",
-            "network": f"{config.cells} cells, {config.channels} channels, {num_weights:,} weights",
+            "network": f"{config.cells} cells, {config.channels} channels, {num_weights:,} weights"
+            + (", cells rematerialised" if self.search.problem.supernet.remat else ""),
             "method": f"{config.method}, hypergradient {config.hypergradient}",
             "run": f"{config.epochs} epochs of {self.search.steps_per_epoch} steps, batch {config.batch_size}, "
             f"seed {config.seed}",

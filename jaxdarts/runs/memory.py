@@ -33,7 +33,7 @@ def exceeds_memory(problem: SearchProblem, batch_size: int) -> bool:
 def kept_bytes(problem: SearchProblem, batch_size: int) -> int:
     """What a gradient keeps from the forward for the backward pass, from shapes alone."""
     shape = (batch_size, *problem.image_shape)
-    batch = Batch(jax.ShapeDtypeStruct(shape, problem.dtype), jax.ShapeDtypeStruct(shape[:1], jnp.int32))
+    batch = jax.eval_shape(lambda: Batch(jnp.zeros(shape, problem.dtype), jnp.zeros(shape[:1], jnp.int32)))
     params, batch_stats = jax.eval_shape(problem.init_network, jax.random.key(0))
     alpha = jax.eval_shape(lambda: init_alpha(problem.space, jax.random.key(0)))
     key = jax.random.key(0) if problem.needs_key else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -20,9 +22,15 @@ NOISY = SearchSpace.uniform("noisy", ("noise", "skip_connect"), num_nodes=1)
 
 
 def make(
-    method: str = "darts", hypergradient: str = "first_order", space: SearchSpace = SPACE, drop_path: bool = False
+    method: str = "darts",
+    hypergradient: str = "first_order",
+    space: SearchSpace = SPACE,
+    drop_path: bool = False,
+    remat: bool = False,
+    compute_dtype: Any = None,
 ) -> SearchMethod:
-    problem = SearchProblem(space, Supernet(space, num_classes=3, channels=2, num_cells=1), (8, 8, 1))
+    supernet = Supernet(space, num_classes=3, channels=2, num_cells=1, remat=remat)
+    problem = SearchProblem(space, supernet, (8, 8, 1), compute_dtype=compute_dtype)
     return METHODS[method](
         problem,
         hypergradient=HYPERGRADIENTS[hypergradient](),
@@ -99,6 +107,31 @@ def test_seeds_under_vmap_equal_seeds_one_by_one(method: str) -> None:
     for index, key in enumerate(keys):
         state, _ = alone(jax.jit(search.init)(key), train, valid)
         assert_same(jax.tree.map(lambda leaf, i=index: leaf[i], together), state, 1e-4)
+
+
+def test_rematerialised_search_is_the_same() -> None:
+    """From the same weights, with drop path and noise, in parts as the search command runs it."""
+    train, valid = batches(0)
+    states = []
+    for remat in (False, True):
+        search = make("darts", "unrolled", NOISY, drop_path=True, remat=remat)
+        state = jax.jit(search.init)(jax.random.key(0))
+        states.append((state, search.step(state, train, valid)[0]))
+    (first, after), (first_again, after_again) = states
+    assert_same(first, first_again)
+    assert_same(after, after_again, 1e-4)
+
+
+def test_bfloat16_steps_keep_float32_state() -> None:
+    train, valid = batches(0)
+    wide, narrow = (make("darts", "unrolled", compute_dtype=dtype) for dtype in (None, jnp.bfloat16))
+    state = jax.jit(wide.init)(jax.random.key(0))
+    expected, expected_info = jax.jit(wide.step)(state, train, valid)
+    got, info = jax.jit(narrow.step)(state, train, valid)
+    chex.assert_trees_all_equal_dtypes(got, expected)
+    assert_same(got, expected, 0.1)
+    np.testing.assert_allclose(info.train_loss, expected_info.train_loss, rtol=0.03)
+    assert info.train_loss != expected_info.train_loss
 
 
 def test_drop_path_is_a_value_and_not_a_program() -> None:
