@@ -33,7 +33,7 @@ def lanczos(matvec: MatVec, v0: PyTree, num_matvecs: int, host_loop: bool = Fals
         v0: start, any length but zero (zero is replaced by a fixed pseudo-random vector); n numbers in all.
         num_matvecs: how many products to spend. In n dimensions n suffice, and no more than n are made.
         host_loop: call `matvec` from Python, one product after the other, instead of compiling a loop around it. For
-            a `matvec` that is jitted already; on the CPU XLA runs convolutions inside a compiled loop ten times slower.
+            a `matvec` that is jitted already and is not to be compiled again as a part of that loop.
 
     Raises:
         InputError: num_matvecs below 1, `v0` empty or not floating point.
