@@ -123,19 +123,23 @@ def train_mode_loss(
     key: jax.Array | None = None,
 ) -> tuple[jax.Array, NetworkResult]:
     """Mean cross-entropy of a batch, normalised by the batch's own statistics (both objectives of DARTS)."""
-    dtype = problem.compute_dtype or problem.dtype
-    narrow = partial(jax.tree.map, lambda leaf: leaf.astype(dtype))
+    # Without a dtype of its own the network computes in that of its arguments, float64 included.
+    narrow = partial(_narrow, dtype=problem.compute_dtype)
     scores, updated = problem.supernet.apply(
         {"params": narrow(params), "batch_stats": batch_stats},
-        batch.images.astype(dtype),
+        narrow(batch.images),
         narrow(problem.relax(problem.space, alpha)),
         train=True,
         drop_path=drop_path,
         key=key,
         mutable=["batch_stats"],
     )
-    scores = scores.astype(problem.dtype)
+    scores = scores.astype(jax.tree.leaves(alpha)[0].dtype)
     return cross_entropy(scores, batch.labels).mean(), NetworkResult(scores, updated["batch_stats"])
+
+
+def _narrow(tree: Any, dtype: Any) -> Any:
+    return tree if dtype is None else jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
 
 
 def eval_mode_sums(

@@ -134,6 +134,24 @@ def test_bfloat16_steps_keep_float32_state() -> None:
     assert info.train_loss != expected_info.train_loss
 
 
+def test_a_loss_of_float64_arguments_is_float64(x64: None) -> None:
+    """Whatever the problem's own precision: benchmarks and research code pass float64 to a float32 problem."""
+    problem = SearchProblem(SPACE, Supernet(SPACE, num_classes=3, channels=2, num_cells=1), (8, 8, 1), jnp.float32)
+    params, batch_stats = problem.init_network(jax.random.key(0))
+    weights = {cell: jnp.zeros(SPACE.alpha_shape(cell)) for cell in ("normal", "reduce")}
+    batch, _ = batches(0)
+    double = lambda tree: jax.tree.map(  # noqa: E731
+        lambda leaf: leaf.astype("float64") if leaf.dtype == "float32" else leaf, tree
+    )
+
+    def loss(step: float) -> jax.Array:
+        moved = jax.tree.map(lambda leaf: leaf + step, double(params))
+        return train_mode_loss(problem, moved, double(weights), double(batch), batch_stats=double(batch_stats))[0]
+
+    assert loss(0.0).dtype == jnp.float64
+    assert loss(1e-10) != loss(0.0)  # lost in float32
+
+
 def test_drop_path_is_a_value_and_not_a_program() -> None:
     search = make(drop_path=True)
     step = jax.jit(search.step)
