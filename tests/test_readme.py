@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 import jaxdarts
-from jaxdarts.runs.config import SearchConfig, field_names
+from jaxdarts.runs.checks import field_names
+from jaxdarts.runs.config import SearchConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/numerics.md", "docs/adding_things.md")

@@ -17,7 +17,9 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from jaxdarts.errors import InputError, unknown_choice
-from jaxdarts.runs.config import PRESETS, SearchConfig, field_names
+from jaxdarts.runs.checks import field_names
+from jaxdarts.runs.config import PRESETS, SearchConfig
+from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig
 from jaxdarts.runs.folder import CONFIG_FILE, RECORDED_FACTS, check_resumable
 
 # From tyro's wording to ours, which says what is allowed before what was given.
@@ -54,6 +56,11 @@ class SearchArguments(SearchConfig, RunOptions):
     """All flags of the search command."""
 
 
+@dataclasses.dataclass(frozen=True)
+class EvaluateArguments(EvaluateConfig, RunOptions):
+    """All flags of the evaluate command."""
+
+
 def parse_search(argv: Sequence[str] | None = None) -> tuple[SearchConfig, RunOptions]:
     """The configuration and the other flags that a command line (without the program's name) asks for.
 
@@ -72,6 +79,20 @@ def parse_search(argv: Sequence[str] | None = None) -> tuple[SearchConfig, RunOp
         "the curvature on the way and a report to a run folder.",
     )
     config = SearchConfig(**{name: getattr(arguments, name) for name in field_names(SearchConfig)})
+    return config, RunOptions(**{name: getattr(arguments, name) for name in field_names(RunOptions)})
+
+
+def parse_evaluate(argv: Sequence[str] | None = None) -> tuple[EvaluateConfig, RunOptions]:
+    """As `parse_search`, for the evaluate command."""
+    arguments = parse(
+        EvaluateArguments,
+        EVALUATE_PRESETS,
+        argv,
+        prog="python -m jaxdarts.evaluate",
+        description="Trains a genotype's network from scratch and writes its test error, size and a report to a run "
+        "folder.",
+    )
+    config = EvaluateConfig(**{name: getattr(arguments, name) for name in field_names(EvaluateConfig)})
     return config, RunOptions(**{name: getattr(arguments, name) for name in field_names(RunOptions)})
 
 
@@ -95,7 +116,7 @@ def parse(
     if arguments.resume:
         if arguments.run_dir is None:
             raise InputError("resume needs --run-dir: the folder of the run to continue")
-        check_resumable(Path(arguments.run_dir))
+        check_resumable(Path(arguments.run_dir), presets["quick"].command)
     file = arguments.config
     if file is None and arguments.resume:
         file = str(Path(arguments.run_dir or "") / CONFIG_FILE)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import types
-import typing
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Collection
+from typing import ClassVar
 
-from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.errors import InputError
+from jaxdarts.runs.checks import (
+    Check,
+    at_least,
+    check_choices,
+    check_types,
+    check_values,
+    positive,
+    unit,
+)
 
 SPLITS = ("file", "shuffled")
 PRECISIONS = ("float32", "float64", "bfloat16")
@@ -26,6 +32,8 @@ class SearchConfig:
 
     The values of `PRESETS["paper"]` are those of Liu et al. 2019 as the RobustDARTS code runs them (Zela et al. 2020).
     """
+
+    command: ClassVar[str] = "search"
 
     space: str = "s1"
     """Search space: darts, s1, s2, s3, s4, s5, or the path of a .toml file."""
@@ -148,43 +156,19 @@ PRESETS: dict[str, SearchConfig] = {
 CHANGEABLE_FIELDS = ("preset", "data_dir", "download", "checkpoint_every_minutes", "checkpoints_to_keep", "tensorboard")
 
 
-def field_names(config_type: type = SearchConfig) -> tuple[str, ...]:
-    """The names of a configuration's fields, in order."""
-    return tuple(field.name for field in dataclasses.fields(config_type))
-
-
-class _Check(typing.NamedTuple):
-    field: str
-    holds: Callable[[Any], bool]
-    allowed: str
-
-
-def _at_least(least: int, *fields: str) -> list[_Check]:
-    return [_Check(field, lambda value: value >= least, f"at least {least}") for field in fields]
-
-
-def _positive(*fields: str) -> list[_Check]:
-    return [_Check(field, lambda value: value > 0, "greater than 0") for field in fields]
-
-
-def _unit(*fields: str) -> list[_Check]:
-    return [_Check(field, lambda value: 0 <= value < 1, "at least 0 and less than 1") for field in fields]
-
-
-# Values that are None (where the type allows it) are not checked.
 _CHECKS = [
-    *_at_least(1, "epochs", "batch_size", "channels", "unrolled_steps", "neumann_terms", "cg_max_steps"),
-    *_at_least(1, "cutout_length", "curvature_batches", "curvature_products", "checkpoints_to_keep"),
-    *_at_least(0, "crop_padding", "curvature_every", "checkpoint_every_minutes", "cg_damping", "l2", "alpha_l2"),
-    *_at_least(0, "learning_rate_min", "alpha_init_scale"),
-    *_at_least(3, "cells"),
-    *_at_least(8, "image_size"),
-    *_at_least(2, "limit"),
-    *_positive("learning_rate", "alpha_learning_rate", "clip_norm", "finite_difference_radius"),
-    *_unit("momentum", "alpha_b1", "alpha_b2", "drop_path"),
-    _Check("train_portion", lambda value: 0 < value < 1, "greater than 0 and less than 1"),
-    _Check("seed", lambda value: 0 <= value < 2**32, "between 0 and 4294967295"),
-    _Check("dataset", bool, "a name such as photos10"),
+    *at_least(1, "epochs", "batch_size", "channels", "unrolled_steps", "neumann_terms", "cg_max_steps"),
+    *at_least(1, "cutout_length", "curvature_batches", "curvature_products", "checkpoints_to_keep"),
+    *at_least(0, "crop_padding", "curvature_every", "checkpoint_every_minutes", "cg_damping", "l2", "alpha_l2"),
+    *at_least(0, "learning_rate_min", "alpha_init_scale"),
+    *at_least(3, "cells"),
+    *at_least(8, "image_size"),
+    *at_least(2, "limit"),
+    *positive("learning_rate", "alpha_learning_rate", "clip_norm", "finite_difference_radius"),
+    *unit("momentum", "alpha_b1", "alpha_b2", "drop_path"),
+    Check("train_portion", lambda value: 0 < value < 1, "greater than 0 and less than 1"),
+    Check("seed", lambda value: 0 <= value < 2**32, "between 0 and 4294967295"),
+    Check("dataset", bool, "a name such as photos10"),
 ]
 
 
@@ -195,17 +179,12 @@ def check_config(config: SearchConfig) -> None:
       InputError: naming the first field that cannot be used, its value and what is allowed.
     """
     check_types(config)
-    for field, holds, allowed in _CHECKS:
-        value = getattr(config, field)
-        if value is not None and not holds(value):
-            raise InputError(f"{field} must be {allowed}; got {value!r}")
+    check_values(config, _CHECKS)
     if config.learning_rate_min > config.learning_rate:
         raise InputError(
             f"learning_rate_min must be at most learning_rate ({config.learning_rate}); got {config.learning_rate_min}"
         )
-    for field, choices in _choices().items():
-        if getattr(config, field) not in choices:
-            raise unknown_choice(field, getattr(config, field), choices)
+    check_choices(config, _choices())
     from jaxdarts.spaces import load_space
 
     load_space(config.space)
@@ -225,26 +204,3 @@ def _choices() -> dict[str, Collection[str]]:
         "remat": REMATS,
         "step_compilation": STEP_COMPILATIONS,
     }
-
-
-_TYPE_NAMES = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
-
-
-def check_types(config: Any) -> None:
-    """Checks that every field of a dataclass of plain values holds its annotated type; a whole number is a float too.
-
-    Raises:
-      InputError: naming the field and the value.
-    """
-    for field, annotation in typing.get_type_hints(type(config)).items():
-        value = getattr(config, field)
-        options = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-        if not any(_is_a(value, option) for option in options):
-            expected = " or ".join(_TYPE_NAMES.get(option, "None") for option in options)
-            raise InputError(f"{field} must be {expected}; got {value!r}")
-
-
-def _is_a(value: object, expected: type) -> bool:
-    if expected is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return isinstance(value, expected) and not (expected is int and isinstance(value, bool))

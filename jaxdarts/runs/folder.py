@@ -18,12 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError, RunError
-from jaxdarts.runs.config import CHANGEABLE_FIELDS, PRESETS, SearchConfig, field_names
+from jaxdarts.runs.checks import field_names
+from jaxdarts.runs.config import CHANGEABLE_FIELDS, PRESETS, SearchConfig
+from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig
 from jaxdarts.runs.files import write_atomically
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = "lock"
-RECORDED_FACTS = ("versions", "device", "search_space", "class_names")  # what config.json holds beside the fields
+# What config.json holds beside the fields.
+RECORDED_FACTS = ("command", "versions", "device", "search_space", "class_names", "architecture", "multiply_adds")
+
+RunConfig = SearchConfig | EvaluateConfig
+_PRESETS: dict[str, Mapping[str, RunConfig]] = {
+    SearchConfig.command: PRESETS,
+    EvaluateConfig.command: EVALUATE_PRESETS,
+}
 
 
 class RunFolder:
@@ -39,7 +48,7 @@ class RunFolder:
     @classmethod
     def create(
         cls,
-        config: SearchConfig,
+        config: RunConfig,
         run_dir: Path | None = None,
         *,
         device: str = "",
@@ -62,7 +71,8 @@ class RunFolder:
         try:
             folder = cls(path, _lock_folder(path))
             check_creatable(path)  # again, under the lock: another process may have been faster
-            folder.write_json(CONFIG_FILE, {**dataclasses.asdict(config), **run_facts(device), **(facts or {})})
+            recorded = {"command": config.command, **dataclasses.asdict(config), **run_facts(device), **(facts or {})}
+            folder.write_json(CONFIG_FILE, recorded)
         except BaseException:
             if folder is not None and is_new:
                 (path / LOCK_FILE).unlink(missing_ok=True)
@@ -75,14 +85,14 @@ class RunFolder:
         return folder
 
     @classmethod
-    def reopen(cls, config: SearchConfig, run_dir: Path) -> RunFolder:
+    def reopen(cls, config: RunConfig, run_dir: Path) -> RunFolder:
         """The folder of an earlier run, to continue it.
 
         Raises:
-          InputError: there is no such run, it is still running, or `config` differs from the recorded one in a field
-            that the result depends on; the message names the fields with both values.
+          InputError: there is no such run, it is still running or another command's, or `config` differs from the
+            recorded one in a field that the result depends on; the message names the fields with both values.
         """
-        check_resumable(run_dir)
+        check_resumable(run_dir, config.command)
         check_same_config(config, run_dir)
         folder = cls(run_dir, _lock_folder(run_dir))
         for torn in run_dir.rglob(".*.tmp"):  # a write that was killed
@@ -127,20 +137,31 @@ def check_creatable(run_dir: Path | None) -> None:
         raise InputError(f"run_dir: {str(run_dir)!r} is not empty; choose a folder that is empty or does not exist")
 
 
-def check_resumable(run_dir: Path) -> None:
-    """Raises InputError if there is no run in this folder that could be continued."""
+def check_resumable(run_dir: Path, command: str = SearchConfig.command) -> None:
+    """Raises InputError if there is no run of this command in the folder that could be continued."""
     if not run_dir.exists():
         raise InputError(f"resume: there is no folder {str(run_dir)!r}; leave out --resume to start a run there")
     if not (run_dir / CONFIG_FILE).is_file():
         raise InputError(f"resume: {str(run_dir)!r} holds no {CONFIG_FILE}, so it is not the folder of a run")
+    found = run_command(_recorded(run_dir))
+    if found != command:
+        raise InputError(
+            f"resume: the run in {str(run_dir)!r} is not one of python -m jaxdarts.{command}; "
+            f"continue it with python -m jaxdarts.{found}"
+        )
 
 
-def check_same_config(config: SearchConfig, run_dir: Path) -> None:
+def run_command(recorded: Mapping[str, Any]) -> str:
+    """The name of the command that wrote a config.json."""
+    return str(recorded.get("command", SearchConfig.command))
+
+
+def check_same_config(config: RunConfig, run_dir: Path) -> None:
     """Raises InputError naming every field in which `config` and the run's recorded configuration may not differ."""
     recorded = stored_config(run_dir)
     differences = [
         f"{name} ({recorded[name]!r} in the run, {getattr(config, name)!r} now)"
-        for name in field_names()
+        for name in field_names(type(config))
         if name in recorded and name not in CHANGEABLE_FIELDS and recorded[name] != getattr(config, name)
     ]
     if differences:
@@ -156,6 +177,13 @@ def stored_config(run_dir: Path) -> dict[str, Any]:
     Raises:
       InputError: the file cannot be read.
     """
+    recorded = _recorded(run_dir)
+    presets = _PRESETS.get(run_command(recorded), PRESETS)
+    defaults = dataclasses.asdict(presets.get(str(recorded.get("preset")), presets["quick"]))
+    return defaults | {name: value for name, value in recorded.items() if name in defaults}
+
+
+def _recorded(run_dir: Path) -> dict[str, Any]:
     path = run_dir / CONFIG_FILE
     try:
         recorded = json.loads(path.read_text())
@@ -163,8 +191,7 @@ def stored_config(run_dir: Path) -> dict[str, Any]:
         raise InputError(f"resume: cannot read {str(path)!r}: {error}") from error
     if not isinstance(recorded, dict):
         raise InputError(f"resume: {str(path)!r} does not hold a configuration")
-    defaults = dataclasses.asdict(PRESETS.get(str(recorded.get("preset")), SearchConfig()))
-    return defaults | {name: value for name, value in recorded.items() if name in field_names()}
+    return recorded
 
 
 def run_facts(device: str) -> dict[str, Any]:
@@ -185,12 +212,13 @@ def one_line_errors(action: str, path: str | Path) -> Iterator[None]:
         raise RunError(f"cannot {action} {str(path)!r}: {error.strerror or error}") from error
 
 
-def _make_folder(config: SearchConfig, run_dir: Path | None) -> tuple[Path, bool]:
+def _make_folder(config: RunConfig, run_dir: Path | None) -> tuple[Path, bool]:
     if run_dir is not None:
         is_new = not run_dir.exists()
         run_dir.mkdir(parents=True, exist_ok=True)
         return run_dir, is_new
-    name = f"{_slug(config.space)}-{_slug(config.dataset)}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    subject = _slug(config.space) if isinstance(config, SearchConfig) else f"evaluate-{_slug(config.genotype)}"
+    name = f"{subject}-{_slug(config.dataset)}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     number = 1
     while True:
         path = Path("runs") / (name if number == 1 else f"{name}-{number}")
