@@ -22,16 +22,12 @@ from jaxdarts.bilevel import (
 )
 from jaxdarts.data import (
     Dataset,
-    augment,
     epoch_order,
     eval_batches,
     load_dataset,
-    normalise,
     random_batch_indices,
     split_indices,
     steps_per_epoch,
-    take_batch,
-    to_unit,
     train_batch_indices,
 )
 from jaxdarts.data.split import Order
@@ -48,6 +44,7 @@ from jaxdarts.methods import (
 )
 from jaxdarts.networks import OPERATIONS, Supernet
 from jaxdarts.runs.config import SearchConfig
+from jaxdarts.runs.images import array_dtype, augmented_batch, on_device, plain_batch
 from jaxdarts.runs.memory import exceeds_memory
 from jaxdarts.spaces import SearchSpace, load_space
 
@@ -121,7 +118,7 @@ def assemble(config: SearchConfig) -> Search:
             )
     problem = build_problem(config, space, dataset.num_classes, dataset.image_shape)
     method = build_method(config, problem)
-    data = SearchData(*(_on_device(dataset, part) for part in (train, valid)))
+    data = SearchData(*(on_device(dataset, part) for part in (train, valid)))
     init_key, order_key, draw_key = jax.random.split(jax.random.key(config.seed), 3)
     steps = steps_per_epoch(len(train), config.batch_size)
 
@@ -149,7 +146,7 @@ def build_problem(
     def problem(remat: bool) -> SearchProblem:
         supernet = Supernet(space, num_classes, config.channels, config.cells, remat)
         compute_dtype = jnp.bfloat16 if config.precision == "bfloat16" else None
-        return SearchProblem(space, supernet, image_shape, _dtype(config), compute_dtype=compute_dtype)
+        return SearchProblem(space, supernet, image_shape, array_dtype(config.precision), compute_dtype=compute_dtype)
 
     if config.remat != "auto":
         return problem(config.remat == "on")
@@ -206,34 +203,6 @@ def drop_path(config: SearchConfig, epoch: int) -> float:
     return config.drop_path * epoch / max(config.epochs - 1, 1)
 
 
-def _dtype(config: SearchConfig) -> jnp.dtype:
-    """Of w, alpha and the images."""
-    return jnp.dtype(jnp.float32 if config.precision == "bfloat16" else config.precision)
-
-
-def _on_device(dataset: Dataset, part: np.ndarray) -> Batch:
-    return Batch(jnp.asarray(dataset.train_images[part]), jnp.asarray(dataset.train_labels[part]))
-
-
-def _augmented(config: SearchConfig, dataset: Dataset, data: Batch, indices: jax.Array, key: jax.Array) -> Batch:
-    images, labels = take_batch(data, indices)
-    images = augment(
-        key,
-        images,
-        dataset.mean,
-        dataset.std,
-        padding=config.crop_padding,
-        flip=config.flip,
-        cutout_length=config.cutout_length if config.cutout else 0,
-    )
-    return Batch(images.astype(_dtype(config)), labels)
-
-
-def _plain(config: SearchConfig, dataset: Dataset, data: Batch, indices: jax.Array) -> Batch:
-    images, labels = take_batch(data, indices)
-    return Batch(normalise(to_unit(images), dataset.mean, dataset.std).astype(_dtype(config)), labels)
-
-
 def _step(
     config: SearchConfig, dataset: Dataset, method: SearchMethod, steps: int, draw_key: jax.Array
 ) -> Callable[..., tuple[SearchState, EpochSums, jax.Array]]:
@@ -245,8 +214,8 @@ def _step(
         train_indices = train_batch_indices(order, step % steps, config.batch_size)
         # The outer objective's batch is drawn anew at every step, as the reference takes the first of a fresh shuffle.
         valid_indices = random_batch_indices(pick_key, data.valid.labels.shape[0], config.batch_size)
-        train_batch = _augmented(config, dataset, data.train, train_indices, train_key)
-        return train_batch, _augmented(config, dataset, data.valid, valid_indices, valid_key)
+        train_batch = augmented_batch(config, dataset, data.train, train_indices, train_key)
+        return train_batch, augmented_batch(config, dataset, data.valid, valid_indices, valid_key)
 
     @jax.jit
     def accumulate(sums: EpochSums, info: SearchInfo) -> tuple[EpochSums, jax.Array]:
@@ -268,7 +237,7 @@ def _validate(
 ) -> Callable[[SearchState], tuple[float, float]]:
     @jax.jit
     def sums(state: SearchState, valid: Batch, indices: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        batch = _plain(config, dataset, valid, indices)
+        batch = plain_batch(config, dataset, valid, indices)
         return eval_mode_sums(problem, state.params, state.batch_stats, state.alpha, batch, mask)
 
     def validate(state: SearchState) -> tuple[float, float]:
@@ -297,7 +266,7 @@ def _hessian_product(
 
     @jax.jit
     def inputs(state: SearchState, valid: Batch, indices: jax.Array) -> LossInputs:
-        batch = _plain(config, dataset, valid, indices)
+        batch = plain_batch(config, dataset, valid, indices)
         # Drop path is there with probability 0 where steps have it: the steps' mixed product is the same program.
         drops = config.drop_path > 0
         key = jax.random.key(0) if drops or problem.needs_key else None

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -19,6 +17,7 @@ from jaxdarts.runs.assemble import EpochSums, Search, assemble, start_epoch
 from jaxdarts.runs.checkpoint import Checkpoints
 from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.config import SearchConfig, check_config
+from jaxdarts.runs.device import device_name, precision
 from jaxdarts.runs.draw import save_cells
 from jaxdarts.runs.folder import RunFolder, check_creatable, check_resumable, check_same_config, one_line_errors
 from jaxdarts.runs.interrupt import Interrupt, catch_interrupts
@@ -72,10 +71,10 @@ def run_search(
         check_same_config(config, folder_path)
     else:
         check_creatable(folder_path)
-    with _precision(config.precision):
+    with precision(config.precision):
         enable_compilation_cache()
         search = assemble(config)
-        device = _device_name()
+        device = device_name()
         if resume:
             assert folder_path is not None
             folder = RunFolder.reopen(config, folder_path)
@@ -237,19 +236,3 @@ class _Run:
         with one_line_errors("write", path / "report.html"):
             write_report(path)
         return SearchResult(genotype, path, metrics, state)
-
-
-def _device_name() -> str:
-    device = jax.devices()[0]
-    return f"{device.platform} ({device.device_kind}), {len(jax.devices())} of them, jax {jax.__version__}"
-
-
-@contextlib.contextmanager
-def _precision(precision: str) -> Iterator[None]:
-    """Double precision for the length of a run."""
-    previous = jax.config.read("jax_enable_x64")
-    jax.config.update("jax_enable_x64", precision == "float64")
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_x64", previous)

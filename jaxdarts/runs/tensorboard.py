@@ -27,5 +27,5 @@ def write_scalars(run_dir: Path, record: Mapping[str, Any]) -> None:
         for name, value in record.items():
             if isinstance(value, int | float) and name not in ("epoch", "step"):
                 writer.add_scalar(name, value, epoch)
-        for cell, count in record["skip_connections"].items():
+        for cell, count in record.get("skip_connections", {}).items():
             writer.add_scalar(f"skip_connections/{cell}", count, epoch)
