@@ -13,7 +13,7 @@ import pytest
 import jaxdarts
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("search", "report")  # python -m would import these twice if the package did
+COMMANDS = ("search", "evaluate", "report")  # python -m would import these twice if the package did
 
 
 def _type_checking_imports() -> dict[str, str]:
@@ -52,7 +52,7 @@ def test_no_public_name_hides_a_command() -> None:
     assert not set(COMMANDS) & set(jaxdarts.__all__)
 
 
-@pytest.mark.parametrize("module", ["jaxdarts", "jaxdarts.spaces", "jaxdarts.search", "jaxdarts.report"])
+@pytest.mark.parametrize("module", ["jaxdarts", "jaxdarts.spaces", *(f"jaxdarts.{name}" for name in COMMANDS)])
 def test_importing_loads_neither_jax_nor_matplotlib(module: str) -> None:
     check = f"import sys, {module}; print([name for name in ('jax', 'flax', 'matplotlib') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True).stdout.strip() == "[]"

@@ -20,13 +20,15 @@ def split_indices(
     seed: int = 0,
     *,
     labels: np.ndarray | None = None,
+    purposes: tuple[str, str] = ("trains w", "trains alpha"),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices int32 of the part that trains w and of the part that trains alpha (the search's validation part).
 
     The first has floor(train_portion * num_examples) examples, the second the rest; they are disjoint. "file" cuts the
     data in its own order, as RobustDARTS does (search/args.py:155-167); "shuffled" permutes by `seed` first.
     With `labels`, int [num_examples], a cut that leaves a class out of one part though chance would not (expectation
-    of 10 or more) is refused: data sorted by class cannot be cut in file order.
+    of 10 or more) is refused: data sorted by class cannot be cut in file order. `purposes` says what each part does,
+    for that message.
     Raises InputError for an unknown order, a portion outside (0, 1), an empty part, or such a cut.
     """
     if order not in get_args(Order):
@@ -44,13 +46,13 @@ def split_indices(
         indices = np.random.default_rng(seed).permutation(indices)
     train, valid = indices[:num_train], indices[num_train:]
     if labels is not None:
-        _check_classes(labels, train, valid)
+        _check_classes(labels, train, valid, purposes)
     return train, valid
 
 
-def _check_classes(labels: np.ndarray, train: np.ndarray, valid: np.ndarray) -> None:
+def _check_classes(labels: np.ndarray, train: np.ndarray, valid: np.ndarray, purposes: tuple[str, str]) -> None:
     num_classes = int(labels.max()) + 1
-    for part, indices in (("trains w", train), ("trains alpha", valid)):
+    for part, indices in zip(purposes, (train, valid), strict=True):
         expected = np.bincount(labels, minlength=num_classes) * len(indices) / len(labels)
         absent = np.flatnonzero((np.bincount(labels[indices], minlength=num_classes) == 0) & (expected >= _CERTAIN))
         if absent.size:

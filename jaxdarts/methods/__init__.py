@@ -3,6 +3,14 @@
 from collections.abc import Callable
 
 from jaxdarts.methods.darts import darts
+from jaxdarts.methods.retraining import (
+    RetrainInfo,
+    RetrainMethod,
+    RetrainProblem,
+    RetrainState,
+    retraining,
+    retraining_loss,
+)
 from jaxdarts.methods.search import (
     Batch,
     LossInputs,
@@ -20,11 +28,17 @@ __all__ = [
     "METHODS",
     "Batch",
     "LossInputs",
+    "RetrainInfo",
+    "RetrainMethod",
+    "RetrainProblem",
+    "RetrainState",
     "SearchInfo",
     "SearchMethod",
     "SearchProblem",
     "SearchState",
     "darts",
     "eval_mode_sums",
+    "retraining",
+    "retraining_loss",
     "train_mode_loss",
 ]

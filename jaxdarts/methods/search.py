@@ -124,7 +124,7 @@ def train_mode_loss(
 ) -> tuple[jax.Array, NetworkResult]:
     """Mean cross-entropy of a batch, normalised by the batch's own statistics (both objectives of DARTS)."""
     # Without a dtype of its own the network computes in that of its arguments, float64 included.
-    narrow = partial(_narrow, dtype=problem.compute_dtype)
+    narrow = partial(narrow_to, dtype=problem.compute_dtype)
     scores, updated = problem.supernet.apply(
         {"params": narrow(params), "batch_stats": batch_stats},
         narrow(batch.images),
@@ -138,7 +138,8 @@ def train_mode_loss(
     return cross_entropy(scores, batch.labels).mean(), NetworkResult(scores, updated["batch_stats"])
 
 
-def _narrow(tree: Any, dtype: Any) -> Any:
+def narrow_to(tree: Any, dtype: Any) -> Any:
+    """A pytree of floats as `dtype`; None: as it is."""
     return tree if dtype is None else jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
 
 

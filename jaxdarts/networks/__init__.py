@@ -1,7 +1,17 @@
 """Networks as pure functions: the relaxed supernet and the discrete network of a genotype."""
 
+from jaxdarts.networks.cost import NetworkCost, network_cost
 from jaxdarts.networks.discrete import DiscreteNetwork
 from jaxdarts.networks.operations import OPERATIONS, Operation
 from jaxdarts.networks.supernet import Supernet, init_alpha, softmax_weights
 
-__all__ = ["OPERATIONS", "DiscreteNetwork", "Operation", "Supernet", "init_alpha", "softmax_weights"]
+__all__ = [
+    "OPERATIONS",
+    "DiscreteNetwork",
+    "NetworkCost",
+    "Operation",
+    "Supernet",
+    "init_alpha",
+    "network_cost",
+    "softmax_weights",
+]

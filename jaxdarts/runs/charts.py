@@ -67,11 +67,10 @@ def line_chart(
     if zero_line:
         axes.axhline(0.0, color=_MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     for line in lines:
-        values = [math.nan if value is None else value for value in line.values]
+        known = [(epoch, value) for epoch, value in zip(epochs, line.values, strict=True) if value is not None]
         marked = line.faint or len(epochs) <= 20
         axes.plot(
-            epochs,
-            values,
+            *zip(*known, strict=True),
             label=line.name,
             color=line.colour,
             linewidth=1.0 if line.faint else 2.0,

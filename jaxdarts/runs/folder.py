@@ -26,7 +26,16 @@ from jaxdarts.runs.files import write_atomically
 CONFIG_FILE = "config.json"
 LOCK_FILE = "lock"
 # What config.json holds beside the fields.
-RECORDED_FACTS = ("command", "versions", "device", "search_space", "class_names", "architecture", "multiply_adds")
+RECORDED_FACTS = (
+    "command",
+    "versions",
+    "device",
+    "search_space",
+    "class_names",
+    "architecture",
+    "parameters",
+    "multiply_adds",
+)
 
 RunConfig = SearchConfig | EvaluateConfig
 _PRESETS: dict[str, Mapping[str, RunConfig]] = {

@@ -53,22 +53,8 @@ def read_run(folder: Path) -> RunRecord:
     Raises:
       InputError: not the folder of a run, no epoch has ended yet, or a file cannot be read; naming the file.
     """
-    if not folder.is_dir():
-        raise InputError(f"run_dir: there is no folder {str(folder)!r}; name the folder that a search wrote")
-    if not (folder / CONFIG_FILE).is_file():
-        raise InputError(f"run_dir: {str(folder)!r} holds no {CONFIG_FILE}, so it is not the folder of a run")
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"run_dir: cannot read {str(folder / CONFIG_FILE)!r}: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"run_dir: {str(folder / CONFIG_FILE)!r} does not hold a configuration")
-    metrics = read_metrics(folder / METRICS_FILE)
-    if not metrics:
-        raise InputError(f"run_dir: {str(folder)!r} has no finished epoch yet; a report needs one")
-    for number, entry in enumerate(metrics, start=1):
-        if not isinstance(entry.get("epoch"), int):
-            raise InputError(f"metrics: line {number} of {str(folder / METRICS_FILE)!r} names no epoch")
+    config = read_config(folder)
+    metrics = read_epochs(folder)
     finished = (folder / GENOTYPE_FILE).exists()
     return RunRecord(
         name=folder.resolve().name,
@@ -81,6 +67,40 @@ def read_run(folder: Path) -> RunRecord:
         else Genotype.from_json(metrics[-1].get("genotype") or {}),
         finished=finished,
     )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A run's config.json as it is.
+
+    Raises:
+      InputError: not the folder of a run, or the file cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"run_dir: there is no folder {str(folder)!r}; name the folder that a run wrote")
+    if not (folder / CONFIG_FILE).is_file():
+        raise InputError(f"run_dir: {str(folder)!r} holds no {CONFIG_FILE}, so it is not the folder of a run")
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"run_dir: cannot read {str(folder / CONFIG_FILE)!r}: {error}") from error
+    if not isinstance(config, dict):
+        raise InputError(f"run_dir: {str(folder / CONFIG_FILE)!r} does not hold a configuration")
+    return config
+
+
+def read_epochs(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl: at least one, each with its epoch.
+
+    Raises:
+      InputError: no epoch has ended yet, or the file cannot be read.
+    """
+    metrics = read_metrics(folder / METRICS_FILE)
+    if not metrics:
+        raise InputError(f"run_dir: {str(folder)!r} has no finished epoch yet; a report needs one")
+    for number, entry in enumerate(metrics, start=1):
+        if not isinstance(entry.get("epoch"), int):
+            raise InputError(f"metrics: line {number} of {str(folder / METRICS_FILE)!r} names no epoch")
+    return metrics
 
 
 def _space(config: Mapping[str, Any]) -> SearchSpace:

@@ -12,9 +12,11 @@ from typing import Any
 from jaxdarts.errors import InputError, unknown_choice
 from jaxdarts.spaces.cell import SPACES
 from jaxdarts.spaces.genotype import Genotype
+from jaxdarts.spaces.published import GENOTYPES
 from jaxdarts.spaces.space import CELL_TYPES, SearchSpace, count_edges
 
 _EDGE = re.compile(r"\s*(\d+)\s*->\s*(\d+)\s*")
+GENOTYPE_FILE = "genotype.json"
 _KEYS = ("name", "num_nodes", "concat", "operations", *CELL_TYPES)
 
 
@@ -57,6 +59,47 @@ def load_genotype(path: str | Path) -> Genotype:
         except json.JSONDecodeError as error:
             raise InputError(f"genotype: {str(path)!r} is not JSON: {error}") from error
     return Genotype.from_text(text)
+
+
+def find_genotype(source: str, operations: Collection[str] | None = None) -> Genotype:
+    """A published genotype by its name, one from a file, or the one that a finished run left in its folder.
+
+    Args:
+      source: a name in GENOTYPES, or a path.
+      operations: the names of the operations that exist; None leaves unchecked whether its network can be built.
+
+    Raises:
+      InputError: there is no such genotype, it cannot be read, or its network cannot be built.
+    """
+    path = Path(source)
+    if source in GENOTYPES:
+        genotype = GENOTYPES[source]
+    elif path.is_dir():
+        if not (path / GENOTYPE_FILE).is_file():
+            raise InputError(
+                f"genotype: the folder {source!r} holds no {GENOTYPE_FILE}, which a search writes at its end; "
+                "the genotype after each epoch is in genotypes/ of a search's folder"
+            )
+        genotype = load_genotype(path / GENOTYPE_FILE)
+    elif path.exists() or path.suffix or len(path.parts) > 1:
+        genotype = load_genotype(path)
+    else:
+        raise unknown_choice("genotype", source, [*GENOTYPES, "path/to/genotype.json", "path/to/run"])
+    if operations is not None:
+        _check_buildable(source, genotype, operations)
+    return genotype
+
+
+def _check_buildable(source: str, genotype: Genotype, operations: Collection[str]) -> None:
+    for name in genotype.operations:
+        if name not in operations:
+            raise unknown_choice(f"operation in genotype {source!r}:", name, operations)
+    inputs = [state for state in genotype.reduce_concat if state < 2]
+    if inputs:
+        raise InputError(
+            f"genotype {source!r}: reduce_concat holds the cell's input {inputs[0]}, which is larger than the cell's "
+            f"nodes; choose states from 2 to {genotype.num_nodes + 1}"
+        )
 
 
 def space_to_json(space: SearchSpace) -> dict[str, Any]:

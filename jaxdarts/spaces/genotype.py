@@ -33,11 +33,10 @@ class Genotype:
             concat = _as_concat(cell, getattr(self, f"{cell}_concat"), len(edges) // 2)
             object.__setattr__(self, cell, edges)
             object.__setattr__(self, f"{cell}_concat", concat)
-        if len(self.normal) != len(self.reduce) or len(self.normal_concat) != len(self.reduce_concat):
+        if len(self.normal) != len(self.reduce):
             raise InputError(
-                f"genotype: normal and reduce must have as many nodes and concatenated states; got "
-                f"{len(self.normal) // 2} and {len(self.reduce) // 2} nodes, "
-                f"{len(self.normal_concat)} and {len(self.reduce_concat)} concatenated states"
+                f"genotype: normal and reduce must have as many nodes; got "
+                f"{len(self.normal) // 2} and {len(self.reduce) // 2} nodes"
             )
 
     @property

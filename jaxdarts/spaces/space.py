@@ -113,6 +113,26 @@ class SearchSpace:
             for reduce in product(*cells["reduce"]):
                 yield Genotype(sum(normal, ()), self.concat, sum(reduce, ()), self.concat)
 
+    def check_genotype(self, genotype: Genotype) -> None:
+        """Raises InputError, naming the first difference, for a genotype that discretisation cannot return."""
+        where = f"genotype: does not belong to space {self.name!r}:"
+        if genotype.num_nodes != self.num_nodes:
+            raise InputError(f"{where} it has {genotype.num_nodes} nodes a cell, the space {self.num_nodes}")
+        for cell in CELL_TYPES:
+            if genotype.concat(cell) != self.concat:
+                raise InputError(
+                    f"{where} the {cell} cell concatenates {list(genotype.concat(cell))}, the space {list(self.concat)}"
+                )
+            edges = genotype.edges(cell)
+            for index, (operation, source) in enumerate(edges):
+                node = index // 2
+                edge = f"the {cell} cell's edge {source}->{node + 2}"
+                candidates = self._choices(cell, node)[source]
+                if operation not in candidates:
+                    raise InputError(f"{where} {edge} has {operation!r}, the space has {', '.join(candidates)} there")
+                if index % 2 and edges[index - 1][1] == source:
+                    raise InputError(f"{where} {edge} is there twice; in the space a node reads two different states")
+
     def _choices(self, cell: str, node: int) -> list[tuple[str, ...]]:
         first = count_edges(node)
         candidates = self.operations(cell)[first : first + node + 2]

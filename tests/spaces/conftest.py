@@ -22,14 +22,12 @@ CANDIDATES = [names for count in (1, 2, 3) for names in permutations(OPERATIONS,
 def genotypes(draw: st.DrawFn) -> Genotype:
     """Any valid genotype of one to six nodes."""
     nodes = draw(st.integers(1, 6))
-    concat_size = draw(st.integers(1, nodes))
     fields: dict[str, Any] = {}
     for cell in ("normal", "reduce"):
         fields[cell] = [
             (draw(st.sampled_from(OPERATIONS)), draw(st.integers(0, node + 1))) for node in range(nodes) for _ in "ab"
         ]
-        states = st.integers(0, nodes + 1)
-        fields[f"{cell}_concat"] = draw(st.lists(states, min_size=concat_size, max_size=concat_size, unique=True))
+        fields[f"{cell}_concat"] = draw(st.lists(st.integers(0, nodes + 1), min_size=1, max_size=nodes, unique=True))
     return Genotype(**fields)
 
 

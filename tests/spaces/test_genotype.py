@@ -118,7 +118,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ({"reduce_concat": [3]}, "genotype.reduce_concat: no state 3; choose states from 0 to 2"),
         ({"reduce_concat": []}, "genotype.reduce_concat: expected a list of states"),
         ({"reduce_concat": 2}, "genotype.reduce_concat: expected a list of states; got 2"),
-        ({"reduce_concat": [1, 2]}, "normal and reduce must have as many"),
+        ({"reduce": [("skip_connect", 0)] * 4}, "normal and reduce must have as many nodes; got 1 and 2 nodes"),
     ],
 )
 def test_bad_fields(change: dict[str, Any], message: str) -> None:

@@ -1,0 +1,103 @@
+"""How many parameters and multiply-adds does a genotype's network have?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdarts.errors import unknown_choice
+from jaxdarts.networks.operations import OPERATIONS
+from jaxdarts.networks.stem import cell_layout
+from jaxdarts.spaces import Genotype
+
+
+class LayerCost(NamedTuple):
+    """One linear layer and the batch norm or bias that follows it.
+
+    A kernel is applied at `positions` positions of one image, so it takes weights times positions multiply-adds.
+    """
+
+    name: str
+    weights: int  # of the kernels
+    positions: int
+    others: int  # parameters that are no kernel's: scale and bias of the batch norm, or the linear layer's bias
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one image."""
+        return self.weights * self.positions
+
+
+class NetworkCost(NamedTuple):
+    """The size of a network, in the conventions of `network_cost`."""
+
+    parameters: int
+    multiply_adds: int  # of one image; the number of floating-point operations is twice this
+    layers: tuple[LayerCost, ...]
+
+
+def network_cost(
+    genotype: Genotype, num_classes: int, channels: int, num_cells: int, image_shape: tuple[int, int, int]
+) -> NetworkCost:
+    """Parameters and multiply-adds of `DiscreteNetwork`, layer by layer from the genotype; nothing is computed.
+
+    Conventions, those of the papers' tables: the network as it classifies, without the auxiliary head (Liu et al.
+    2019 count the same). Multiply-adds are those of convolutions and of the linear layer for one image, a padded
+    position counting like any other; batch norms, pools, activations and sums are left out, and no form in which a
+    convolution may be computed is looked at.
+
+    Args:
+      image_shape: height, width, channels.
+    """
+    layers = tuple(_layers(genotype, num_classes, channels, num_cells, image_shape))
+    parameters = sum(layer.weights + layer.others for layer in layers)
+    return NetworkCost(parameters, sum(layer.multiply_adds for layer in layers), layers)
+
+
+def _layers(
+    genotype: Genotype, num_classes: int, channels: int, num_cells: int, image_shape: tuple[int, int, int]
+) -> Iterator[LayerCost]:
+    height, width, image_channels = image_shape
+    stem = 3 * channels
+    yield LayerCost("stem", 9 * image_channels * stem, height * width, 2 * stem)
+    before_channels = last_channels = stem
+    for index, (cell_type, features, _) in enumerate(cell_layout(num_cells, channels)):
+        # The first input is brought to the second one's size by a stride where the cell before was a reduction.
+        for number, inputs in enumerate((before_channels, last_channels)):
+            name = f"cell_{index}/preprocess_{number}"
+            yield LayerCost(name, inputs * features, height * width, 2 * features)
+        halved = -(-height // 2), -(-width // 2)
+        reduction = cell_type == "reduce"
+        for operation, source in genotype.edges(cell_type):
+            stride = 2 if reduction and source < 2 else 1
+            rows = height if stride == 2 or not reduction else halved[0]
+            out = halved if reduction else (height, width)
+            for number, layer in enumerate(_operation(operation, features, stride, rows, out), start=1):
+                yield layer._replace(name=f"cell_{index}/{operation}_from_{source}_{number}")
+        height, width = halved if reduction else (height, width)
+        before_channels, last_channels = last_channels, features * len(genotype.concat(cell_type))
+    yield LayerCost("classifier", last_channels * num_classes, 1, num_classes)
+
+
+def _operation(name: str, channels: int, stride: int, rows: int, size: tuple[int, int]) -> Iterator[LayerCost]:
+    """The layers of an operation, each followed by a batch norm.
+
+    `rows` is the height of the state that it reads, `size` the height and width of its result.
+    """
+    if name not in OPERATIONS:
+        raise unknown_choice("operation", name, OPERATIONS)
+    height, width = size
+    if name == "conv_7x1_1x7":
+        # The 1x7 convolution comes first and strides along the width only: it sees every row of the state.
+        yield LayerCost(name, 7 * channels**2, rows * width, 0)
+        yield LayerCost(name, 7 * channels**2, height * width, 2 * channels)
+        return
+    for module in OPERATIONS[name](stride).layers:
+        x = jax.ShapeDtypeStruct((1, channels, 4, 4, 1), jnp.float32)
+        shapes: Any = jax.eval_shape(module(edges=1).init, jax.random.key(0), x)["params"]
+        weights = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+        yield LayerCost(name, weights, height * width, 2 * channels)

@@ -1,0 +1,218 @@
+"""How does a configuration become data, a genotype's network and the compiled functions of its training?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdarts.bilevel import set_hyperparameters, weight_optimiser
+from jaxdarts.data import (
+    Dataset,
+    epoch_order,
+    eval_batches,
+    load_dataset,
+    split_indices,
+    steps_per_epoch,
+    train_batch_indices,
+)
+from jaxdarts.data.split import Order
+from jaxdarts.errors import InputError
+from jaxdarts.methods import Batch, RetrainInfo, RetrainMethod, RetrainProblem, RetrainState, retraining
+from jaxdarts.methods.retraining import retrained_sums
+from jaxdarts.networks import OPERATIONS, DiscreteNetwork, NetworkCost, network_cost
+from jaxdarts.runs.evaluate_config import EvaluateConfig
+from jaxdarts.runs.images import array_dtype, augmented_batch, on_device, plain_batch
+from jaxdarts.spaces import Genotype, find_genotype, load_space
+
+
+class RetrainSums(NamedTuple):
+    """Sums of an epoch's RetrainInfo so far: part of a checkpoint, so that an epoch can be taken up in its middle."""
+
+    train_loss: jax.Array
+    train_correct: jax.Array
+    auxiliary_loss: jax.Array
+    gradient_norm: jax.Array
+
+    @classmethod
+    def zero(cls, dtype: Any) -> RetrainSums:
+        """The sums of no steps."""
+        return cls(jnp.zeros((), dtype), jnp.zeros((), jnp.int32), jnp.zeros((), dtype), jnp.zeros((), dtype))
+
+
+class Evaluation(NamedTuple):
+    """All that a run needs; the functions are jitted, and compile when first called."""
+
+    config: EvaluateConfig
+    genotype: Genotype
+    dataset: Dataset
+    data: Batch  # images to train on, as stored (uint8 or float), [N, H, W, C], on the device
+    valid: Batch | None  # held out of them
+    test: Batch
+    problem: RetrainProblem
+    cost: NetworkCost
+    steps_per_epoch: int
+    init: Callable[[], RetrainState]
+    order: Callable[[int], jax.Array]  # epoch -> the order of its training images
+    step: Callable[..., tuple[RetrainState, RetrainSums, jax.Array]]  # (state, sums, data, order); donates two
+    measure: Callable[[RetrainState, Batch], tuple[float, float]]  # loss and accuracy on images as stored
+
+
+def choose_genotype(config: EvaluateConfig) -> Genotype:
+    """The genotype that a configuration names.
+
+    Raises:
+      InputError: there is none, its network cannot be built, or it does not belong to `config.space`.
+    """
+    genotype = find_genotype(config.genotype, OPERATIONS)
+    if config.space is not None:
+        load_space(config.space, OPERATIONS).check_genotype(genotype)
+    return genotype
+
+
+def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluation:
+    """Reads the data and prepares everything; compiles nothing.
+
+    Raises:
+      InputError: the data or a size cannot be used.
+    """
+    dataset = load_dataset(
+        config.dataset,
+        None if config.data_dir is None else Path(config.data_dir),
+        download=config.download,
+        limit=config.limit,
+        image_size=config.image_size,
+        seed=config.seed,
+    )
+    if dataset.test_images is None or dataset.test_labels is None:
+        raise InputError(f"dataset: {config.dataset!r} has no test images, on which an evaluation reports its error")
+    train, valid = _split(config, dataset)
+    network = DiscreteNetwork(
+        genotype, dataset.num_classes, config.channels, config.cells, auxiliary=config.auxiliary_weight > 0
+    )
+    problem = RetrainProblem(
+        network,
+        dataset.image_shape,
+        config.auxiliary_weight,
+        array_dtype(config.precision),
+        compute_dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
+    )
+    method = retraining(
+        problem,
+        optimiser=weight_optimiser(config.learning_rate, config.momentum, config.l2, config.clip_norm),
+        uses_drop_path=config.drop_path > 0,
+    )
+    init_key, order_key, draw_key = jax.random.split(jax.random.key(config.seed), 3)
+    jitted_order = jax.jit(lambda epoch: epoch_order(jax.random.fold_in(order_key, epoch), len(train)))
+    steps = steps_per_epoch(len(train), config.batch_size)
+    return Evaluation(
+        config=config,
+        genotype=genotype,
+        dataset=dataset,
+        data=on_device(dataset, train),
+        valid=on_device(dataset, valid) if len(valid) else None,
+        test=Batch(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels)),
+        problem=problem,
+        cost=network_cost(genotype, dataset.num_classes, config.channels, config.cells, dataset.image_shape),
+        steps_per_epoch=steps,
+        init=lambda: jax.jit(method.init)(init_key),
+        order=lambda epoch: jitted_order(jnp.int32(epoch)),
+        step=_step(config, dataset, method, steps, draw_key),
+        measure=_measure(config, dataset, problem),
+    )
+
+
+def start_epoch(config: EvaluateConfig, state: RetrainState, epoch: int) -> RetrainState:
+    """Sets what follows a schedule: the learning rate's cosine and drop path's ramp.
+
+    The learning rate of epoch e of E is min + (max - min) (1 + cos(pi e / E)) / 2, and drop path max e / E.
+    """
+    opt_state = set_hyperparameters(state.opt_state, learning_rate=learning_rate(config, epoch))
+    drop = jnp.full_like(state.drop_path, drop_path(config, epoch))
+    return RetrainState(**{**vars(state), "opt_state": opt_state, "drop_path": drop})
+
+
+def learning_rate(config: EvaluateConfig, epoch: int) -> float:
+    """Learning rate in an epoch, counted from 0."""
+    cosine = (1 + math.cos(math.pi * epoch / config.epochs)) / 2
+    return config.learning_rate_min + (config.learning_rate - config.learning_rate_min) * cosine
+
+
+def drop_path(config: EvaluateConfig, epoch: int) -> float:
+    """Drop-path probability in an epoch, counted from 0."""
+    return config.drop_path * epoch / config.epochs
+
+
+def _split(config: EvaluateConfig, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the images to train on and of those held out."""
+    size = len(dataset.train_labels)
+    train, valid = np.arange(size, dtype=np.int32), np.arange(0, dtype=np.int32)
+    if config.valid_portion > 0:
+        kept = math.floor((1 - config.valid_portion) * size)
+        if not 1 <= kept < size:
+            raise InputError(
+                f"valid_portion {config.valid_portion} of {size} images leaves {kept} to train on and {size - kept} "
+                "held out; both need at least 1"
+            )
+        train, valid = split_indices(
+            size,
+            1 - config.valid_portion,
+            cast(Order, config.split),
+            config.seed,
+            labels=dataset.train_labels,
+            purposes=("is trained on", "is held out"),
+        )
+    if config.batch_size > len(train):
+        raise InputError(
+            f"batch_size must be at most {len(train)}, the images to train on (data set {config.dataset!r}); "
+            f"got {config.batch_size}"
+        )
+    return train, valid
+
+
+def _step(
+    config: EvaluateConfig, dataset: Dataset, method: RetrainMethod, steps: int, draw_key: jax.Array
+) -> Callable[..., tuple[RetrainState, RetrainSums, jax.Array]]:
+    """One step on a batch drawn on the device. The third result is finite as long as everything is."""
+
+    def step(
+        state: RetrainState, sums: RetrainSums, data: Batch, order: jax.Array
+    ) -> tuple[RetrainState, RetrainSums, jax.Array]:
+        indices = train_batch_indices(order, state.step % steps, config.batch_size)
+        batch = augmented_batch(config, dataset, data, indices, jax.random.fold_in(draw_key, state.step))
+        state, info = method.step(state, batch)
+        sums = jax.tree.map(lambda total, value: total + value.astype(total.dtype), sums, RetrainSums(*info))
+        return state, sums, _finite(info)
+
+    return jax.jit(step, donate_argnums=(0, 1))
+
+
+def _finite(info: RetrainInfo) -> jax.Array:
+    return info.train_loss + info.auxiliary_loss + info.gradient_norm
+
+
+def _measure(
+    config: EvaluateConfig, dataset: Dataset, problem: RetrainProblem
+) -> Callable[[RetrainState, Batch], tuple[float, float]]:
+    @jax.jit
+    def sums(
+        params: Any, batch_stats: Any, data: Batch, indices: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        return retrained_sums(problem, params, batch_stats, plain_batch(config, dataset, data, indices), mask)
+
+    def measure(state: RetrainState, data: Batch) -> tuple[float, float]:
+        size = data.labels.shape[0]
+        totals = [
+            sums(state.params, state.batch_stats, data, jnp.asarray(indices), jnp.asarray(mask))
+            for indices, mask in eval_batches(size, config.batch_size)
+        ]
+        loss = sum(float(loss) for loss, _ in totals)
+        correct = sum(int(correct) for _, correct in totals)
+        return loss / size, correct / size
+
+    return measure
