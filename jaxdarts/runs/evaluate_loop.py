@@ -164,7 +164,7 @@ class _Run:
             + (f"{held_out} held out, " if held_out else "")
             + f"{len(self.evaluation.test.labels)} to test; {height}x{width}x{channels}, {data.num_classes} classes",
             "network": f"{config.cells} cells, {config.channels} channels, {cost.parameters:,} parameters, "
-            f"{cost.multiply_adds / 1e6:,.1f} million multiply-adds{head}",
+            f"{cost.multiply_adds:,} multiply-adds an image{head}",
             "run": f"{config.epochs} epochs of {self.evaluation.steps_per_epoch} steps, batch {config.batch_size}, "
             f"seed {config.seed}",
             "device": self.device,

@@ -28,7 +28,6 @@ _QUANTITIES: Quantities = (
 def render_evaluation(run: EvaluationRecord) -> str:
     """The page as HTML."""
     config = run.config
-    multiply_adds = config.get("multiply_adds")
     return render_page(
         heading=f"{config.get('genotype', 'Genotype')} trained on {config.get('dataset', 'unknown data')}",
         name=run.name,
@@ -36,8 +35,8 @@ def render_evaluation(run: EvaluationRecord) -> str:
             "Genotype": config.get("genotype"),
             "Data set": config.get("dataset"),
             "Network": f"{config.get('cells')} cells, {config.get('channels')} channels",
-            "Parameters": None if config.get("parameters") is None else f"{config['parameters']:,}",
-            "Multiply-adds an image": None if multiply_adds is None else f"{multiply_adds / 1e6:,.1f} million",
+            "Parameters": _whole(config.get("parameters")),
+            "Multiply-adds an image": _whole(config.get("multiply_adds")),
             "Seed": config.get("seed"),
             "Epochs": f"{len(run.epochs)} of {config.get('epochs', len(run.epochs))}",
             "Time": time_text(run),
@@ -53,6 +52,10 @@ def render_evaluation(run: EvaluationRecord) -> str:
         run=run,
         quantities=_QUANTITIES,
     )
+
+
+def _whole(value: int | None) -> str | None:
+    return None if value is None else f"{value:,}"
 
 
 def _outcome(run: EvaluationRecord) -> Iterable[str]:

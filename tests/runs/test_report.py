@@ -69,7 +69,7 @@ def synthetic_run(
     return folder
 
 
-class _Page(HTMLParser):
+class Page(HTMLParser):
     """Collects what a browser would load, ids, and whether elements are closed."""
 
     void = {"meta", "img", "br", "link", "input", "hr"}
@@ -110,7 +110,7 @@ def s1_page(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_loads_nothing_and_is_well_formed(s1_page: str) -> None:
-    page = _Page(s1_page)
+    page = Page(s1_page)
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     assert not re.search(r"@import|url\((?!#)", s1_page)
     assert len(set(page.ids)) == len(page.ids)
@@ -143,7 +143,7 @@ def test_strengths_leave_padding_out_of_the_softmax() -> None:
 
 def test_one_epoch_without_eigenvalues(tmp_path: Path) -> None:
     text = write_report(synthetic_run(tmp_path / "s5", S5, epochs=1, eigenvalues=False)).read_text()
-    _Page(text)
+    Page(text)
     assert "Nothing was measured." in text
     assert text.count("<img ") == 4
 
@@ -175,7 +175,7 @@ def test_text_from_the_run_is_escaped(tmp_path: Path) -> None:
     genotype = json.loads((folder / "genotype.json").read_text())
     genotype["normal"] = [[name, 0], [name, 1]]
     (folder / "genotype.json").write_text(json.dumps(genotype))
-    page = _Page(text := write_report(folder).read_text())
+    page = Page(text := write_report(folder).read_text())
     assert "script" not in page.tags
     assert "<img src=x>" not in text and "<b>run" not in text
     assert text.count('<dl class="facts">') == 1

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from jaxdarts.runs.config import SearchConfig
+from jaxdarts.runs.evaluate_config import EvaluateConfig
 
 SPACE_FILE = """
 num_nodes = 1
@@ -34,11 +35,38 @@ def tiny_config(folder: Path, **changes: object) -> SearchConfig:
     return dataclasses.replace(config, **changes)
 
 
-def tiny_flags(config: SearchConfig) -> list[str]:
+GENOTYPE_FILE = """
+Genotype(normal=[('skip_connect', 0), ('max_pool_3x3', 1)], normal_concat=[2],
+         reduce=[('max_pool_3x3', 0), ('skip_connect', 1)], reduce_concat=[2])
+"""
+
+
+def tiny_evaluation(folder: Path, **changes: object) -> EvaluateConfig:
+    """Two epochs of four steps on 8x8 digits, a quarter of them held out."""
+    genotype = folder / "tiny.txt"
+    if not genotype.exists():
+        genotype.write_text(GENOTYPE_FILE)
+    config = EvaluateConfig(
+        genotype=str(genotype),
+        dataset="digits",
+        epochs=2,
+        batch_size=15,
+        channels=2,
+        cells=3,
+        image_size=None,
+        limit=80,
+        valid_portion=0.25,
+        cutout_length=2,
+        crop_padding=1,
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def tiny_flags(config: SearchConfig | EvaluateConfig) -> list[str]:
     """The same as flags of the command, every field given."""
     flags: list[str] = []
     for field in dataclasses.fields(config):
-        value, default = getattr(config, field.name), getattr(SearchConfig(), field.name)
+        value, default = getattr(config, field.name), getattr(type(config)(), field.name)
         if value != default:
             flags += ["--set", f"{field.name}={'none' if value is None else value}"]
     return flags

@@ -78,6 +78,33 @@ def test_s5_has_81_architectures() -> None:
     assert {genotype.operations for genotype in found} >= {("sep_conv_3x3",), ("skip_connect",), ("max_pool_3x3",)}
 
 
+def test_what_discretisation_can_return_belongs_to_the_space() -> None:
+    for genotype in S5.genotypes():
+        S5.check_genotype(genotype)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"normal": (("sep_conv_5x5", 0), ("skip_connect", 1))},
+            "normal cell's edge 0->2 has 'sep_conv_5x5', the space",
+        ),
+        ({"normal": (("none", 0), ("skip_connect", 1))}, "edge 0->2 has 'none'"),
+        ({"reduce": (("skip_connect", 1), ("skip_connect", 1))}, "reduce cell's edge 1->2 is there twice"),
+        ({"reduce_concat": (1, 2)}, r"reduce cell concatenates \[1, 2\], the space \[2\]"),
+        (
+            {"normal": (("skip_connect", 0), ("skip_connect", 1)) * 2, "reduce": (("skip_connect", 0),) * 4},
+            "has 2 nodes",
+        ),
+    ],
+)
+def test_other_genotypes_do_not(change: dict[str, Any], message: str) -> None:
+    genotype = replace(next(iter(S5.genotypes())), **change)
+    with pytest.raises(InputError, match=f"genotype: does not belong to space 's5': .*{message}"):
+        S5.check_genotype(genotype)
+
+
 def test_enumeration_agrees_with_the_count() -> None:
     space = SearchSpace(
         "ragged",

@@ -1,0 +1,143 @@
+"""Is a step of training from scratch what the papers say, traced once, and the same under vmap?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdarts.bilevel import set_hyperparameters, weight_optimiser
+from jaxdarts.methods import Batch, RetrainMethod, RetrainProblem, RetrainState, retraining, retraining_loss
+from jaxdarts.methods.retraining import retrained_sums
+from jaxdarts.networks import DiscreteNetwork
+from jaxdarts.spaces import Genotype
+
+GENOTYPE = Genotype((("sep_conv_3x3", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("sep_conv_3x3", 1)), (2,))
+NOISY = Genotype((("noise", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("noise", 1)), (2,))
+
+
+def problem(genotype: Genotype = GENOTYPE, auxiliary: bool = True, **options: Any) -> RetrainProblem:
+    return RetrainProblem(DiscreteNetwork(genotype, 3, 2, 3, auxiliary), (8, 8, 1), **options)
+
+
+def make(one: RetrainProblem, uses_drop_path: bool = True, **options: Any) -> RetrainMethod:
+    return retraining(one, optimiser=weight_optimiser(0.05, **options), uses_drop_path=uses_drop_path)
+
+
+def batch(seed: int = 0) -> Batch:
+    generator = np.random.default_rng(seed)
+    images = jnp.asarray(generator.normal(size=(6, 8, 8, 1)), jnp.float32)
+    return Batch(images, jnp.asarray(generator.integers(0, 3, 6), jnp.int32))
+
+
+def assert_same(a: Any, b: Any, tolerance: float = 0.0) -> None:
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        if jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
+            left, right = jax.random.key_data(left), jax.random.key_data(right)
+        np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
+
+
+def with_drop(state: RetrainState, value: float) -> RetrainState:
+    return RetrainState(**{**vars(state), "drop_path": jnp.asarray(value, jnp.float32)})
+
+
+@pytest.mark.parametrize("genotype", [GENOTYPE, NOISY])
+def test_steps_move_everything_and_trace_once(genotype: Genotype) -> None:
+    method = make(problem(genotype))
+    traces = 0
+
+    @jax.jit
+    def step(state: RetrainState, batch: Batch) -> Any:
+        nonlocal traces
+        traces += 1
+        return method.step(state, batch)
+
+    first = state = jax.jit(method.init)(jax.random.key(0))
+    for seed in range(2):
+        state, info = step(state, batch(seed))
+        assert all(np.isfinite(value) for value in info) and info.auxiliary_loss > 0
+        # Neither another learning rate nor another drop path may compile again.
+        state = RetrainState(**{**vars(state), "opt_state": set_hyperparameters(state.opt_state, learning_rate=0.01)})
+        state = with_drop(state, 0.1)
+    assert traces == 1
+    assert int(state.step) == 2
+    for name in ("params", "batch_stats"):
+        before, after = jax.tree.leaves(getattr(first, name)), jax.tree.leaves(getattr(state, name))
+        assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True)), name
+
+
+def test_a_step_is_one_of_sgd_on_both_losses() -> None:
+    """Clipped gradient of loss + 0.4 auxiliary loss, then L2, in the first step of SGD with momentum."""
+    one = problem(auxiliary_weight=0.4)
+    rate, l2, clip = 0.05, 3e-4, 0.5
+    method = make(one, uses_drop_path=False, momentum=0.9, l2=l2, clip_norm=clip)
+    state = jax.jit(method.init)(jax.random.key(0))
+    data = batch()
+
+    def total(params: Any) -> tuple[jax.Array, list[jax.Array]]:
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        heads, _ = one.network.apply(variables, data.images, train=True, mutable=["batch_stats"])
+        losses = [-jax.nn.log_softmax(scores)[jnp.arange(6), data.labels].mean() for scores in heads]
+        return losses[0] + 0.4 * losses[1], losses
+
+    gradient, both = jax.jit(jax.grad(total, has_aux=True))(state.params)
+    norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(gradient)))
+    assert norm > clip
+    expected = jax.tree.map(lambda w, g: w - rate * (g * clip / norm + l2 * w), state.params, gradient)
+    new, info = jax.jit(method.step)(state, data)
+    assert_same(new.params, expected, 1e-5)
+    np.testing.assert_allclose((info.train_loss, info.auxiliary_loss), both, rtol=1e-5)
+    np.testing.assert_allclose(info.gradient_norm, norm, rtol=1e-4)
+
+
+def test_no_drop_path_is_drop_path_of_probability_zero() -> None:
+    data, one = batch(), problem()
+    state = jax.jit(make(one).init)(jax.random.key(0))
+    without, _ = jax.jit(make(one, uses_drop_path=False).step)(state, data)
+    step = jax.jit(make(one).step)
+    zero, _ = step(state, data)
+    assert_same(without, zero, 1e-5)
+    dropped, _ = step(with_drop(state, 0.5), data)
+    stems = [after.params["stem"]["conv"]["kernel"] for after in (zero, dropped)]
+    assert not np.allclose(*stems, rtol=1e-3)
+
+
+def test_seeds_under_vmap_equal_seeds_one_by_one() -> None:
+    method = make(problem())
+    keys = jax.random.split(jax.random.key(3), 2)
+    together = jax.jit(jax.vmap(method.init))(keys)
+    together, _ = jax.jit(jax.vmap(method.step, in_axes=(0, None)))(together, batch())
+    alone = jax.jit(method.step)
+    for index, key in enumerate(keys):
+        state, _ = alone(jax.jit(method.init)(key), batch())
+        assert_same(jax.tree.map(lambda leaf, i=index: leaf[i], together), state, 1e-4)
+
+
+def test_without_the_head_its_loss_is_zero_and_the_weight_nothing() -> None:
+    one = problem(auxiliary=False, auxiliary_weight=9.0)
+    state = jax.jit(make(one).init)(jax.random.key(0))
+    loss = jax.jit(lambda p, s, b: retraining_loss(one, p, batch=b, batch_stats=s))
+    total, (_, train_loss, auxiliary_loss) = loss(state.params, state.batch_stats, batch())
+    assert float(auxiliary_loss) == 0 and float(total) == float(train_loss)
+
+
+def test_bfloat16_keeps_float32_weights_and_is_near() -> None:
+    narrow, wide = problem(compute_dtype=jnp.bfloat16), problem()
+    state = jax.jit(make(wide).init)(jax.random.key(0))
+    (after, info), (_, expected) = (jax.jit(make(one).step)(state, batch()) for one in (narrow, wide))
+    assert {leaf.dtype for leaf in jax.tree.leaves(after.params)} == {jnp.dtype(jnp.float32)}
+    np.testing.assert_allclose(info.train_loss, expected.train_loss, rtol=0.05)
+
+
+def test_sums_leave_masked_examples_out() -> None:
+    one, data = problem(), batch()
+    state = jax.jit(make(one).init)(jax.random.key(0))
+    sums = jax.jit(lambda mask: retrained_sums(one, state.params, state.batch_stats, data, mask))
+    masks = jnp.eye(6, dtype=bool)
+    each = [sums(mask) for mask in masks]
+    loss, correct = sums(jnp.ones(6, bool))
+    np.testing.assert_allclose(loss, sum(float(one[0]) for one in each), rtol=1e-5)
+    assert int(correct) == sum(int(one[1]) for one in each)
