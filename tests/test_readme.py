@@ -18,6 +18,7 @@ import pytest
 import jaxdarts
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.config import SearchConfig
+from jaxdarts.runs.evaluate_config import EvaluateConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/numerics.md", "docs/adding_things.md")
@@ -111,13 +112,13 @@ def test_files_of_the_package_that_are_named_exist(document: str) -> None:
 
 
 def test_flags_in_the_readme_exist() -> None:
-    known = {*field_names(SearchConfig), "run_dir", "resume", "config", "set", "help"}
+    known = {*field_names(SearchConfig), *field_names(EvaluateConfig), "run_dir", "resume", "config", "set", "help"}
     flags = {flag.replace("-", "_") for flag in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", _text("README.md"))}
     assert flags <= known
 
 
 @pytest.mark.parametrize(
-    "registry", ["SPACES", "HYPERGRADIENTS", "METHODS", "OPERATIONS", "DATASETS", "BETA_DECAY_PENALTIES"]
+    "registry", ["SPACES", "GENOTYPES", "HYPERGRADIENTS", "METHODS", "OPERATIONS", "DATASETS", "BETA_DECAY_PENALTIES"]
 )
 def test_everything_registered_is_in_the_readme(registry: str) -> None:
     assert [name for name in getattr(jaxdarts, registry) if f"`{name}" not in _text("README.md")] == []

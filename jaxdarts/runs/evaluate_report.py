@@ -86,7 +86,7 @@ def _charts(run: EvaluationRecord) -> str:
         line("valid_loss", "validation", SECOND),
         line("test_loss", "test", THIRD),
     ]
-    schedule = [line("learning_rate", "learning rate", FIRST), line("drop_path", "drop-path probability", SECOND)]
+    rates = [line("learning_rate", "learning rate", FIRST)]
     norms = [line("gradient_norm", "norm", FIRST)]
     epochs = run.epochs
     wide = card(
@@ -98,7 +98,7 @@ def _charts(run: EvaluationRecord) -> str:
     pairs = [
         card("Losses", charts.line_chart("losses", epochs, losses)),
         card("Auxiliary head's loss", charts.line_chart("head", epochs, [line("auxiliary_loss", "training", FIRST)])),
-        card("Schedules", charts.line_chart("schedules", epochs, schedule)),
+        card("Learning rate", charts.line_chart("rates", epochs, rates)),
         card("Gradient norm before clipping", charts.line_chart("norms", epochs, norms)),
     ]
     return f'<div class="wide">{wide}</div><div class="pair">{"".join(pairs)}</div>'

@@ -66,7 +66,7 @@ def test_says_errors_size_and_settings(page: str) -> None:
         assert text in page
     assert "The test error after the last epoch is" in page
     assert "Epoch 2 has the best validation error" in page
-    assert len(re.findall("<svg", page)) == 6  # cells, errors, losses, head, schedules, norm
+    assert len(re.findall("<svg", page)) == 6  # cells, errors, losses, head, learning rate, norm
 
 
 def test_few_tests_are_still_a_line(tmp_path: Path) -> None:
