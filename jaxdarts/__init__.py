@@ -26,6 +26,7 @@ _MODULES = {
     "RunError": "errors",
     "RunInterrupted": "errors",
     "SPACES": "spaces",
+    "STOPPING_RULES": "methods",
     "SearchConfig": "runs.config",
     "SearchInfo": "methods",
     "SearchMethod": "methods",
@@ -33,6 +34,7 @@ _MODULES = {
     "SearchResult": "runs.loop",
     "SearchSpace": "spaces",
     "SearchState": "methods",
+    "StoppingRule": "methods",
     "Supernet": "networks",
     "add_beta_decay": "bilevel",
     "add_penalty": "bilevel",
@@ -41,6 +43,8 @@ _MODULES = {
     "batched_hvp": "curvature",
     "conjugate_gradient": "bilevel",
     "darts": "methods",
+    "darts_ada": "methods",
+    "darts_es": "methods",
     "discretise": "spaces",
     "dominant_eigenvalue": "curvature",
     "dominant_eigenvalue_of_operator": "curvature",
@@ -48,6 +52,7 @@ _MODULES = {
     "enable_compilation_cache": "runs.compilation",
     "extreme_eigenvalues": "curvature",
     "extreme_eigenvalues_of_operator": "curvature",
+    "find_stop": "methods",
     "finite_difference": "bilevel",
     "first_order": "bilevel",
     "from_torch": "interop",
@@ -60,13 +65,17 @@ _MODULES = {
     "load_dataset": "data",
     "load_genotype": "spaces",
     "load_space": "spaces",
-    "local_average": "runs.metrics",
+    "local_average": "methods",
     "mixed_product": "bilevel",
     "network_of": "interop",
     "neumann": "bilevel",
+    "one_hot": "spaces",
     "quicken_compilation": "runs.compilation",
+    "random_architecture": "methods",
+    "random_ws": "methods",
     "ritz_pairs": "curvature",
     "run_search": "runs.loop",
+    "sample_weights": "methods",
     "set_hyperparameters": "bilevel",
     "softmax_weights": "networks",
     "spectral_density": "curvature",
@@ -99,6 +108,7 @@ __all__ = [
     "RunError",
     "RunInterrupted",
     "SPACES",
+    "STOPPING_RULES",
     "SearchConfig",
     "SearchInfo",
     "SearchMethod",
@@ -106,6 +116,7 @@ __all__ = [
     "SearchResult",
     "SearchSpace",
     "SearchState",
+    "StoppingRule",
     "Supernet",
     "add_beta_decay",
     "add_penalty",
@@ -114,6 +125,8 @@ __all__ = [
     "batched_hvp",
     "conjugate_gradient",
     "darts",
+    "darts_ada",
+    "darts_es",
     "discretise",
     "dominant_eigenvalue",
     "dominant_eigenvalue_of_operator",
@@ -121,6 +134,7 @@ __all__ = [
     "enable_compilation_cache",
     "extreme_eigenvalues",
     "extreme_eigenvalues_of_operator",
+    "find_stop",
     "finite_difference",
     "first_order",
     "from_torch",
@@ -137,9 +151,13 @@ __all__ = [
     "mixed_product",
     "network_of",
     "neumann",
+    "one_hot",
     "quicken_compilation",
+    "random_architecture",
+    "random_ws",
     "ritz_pairs",
     "run_search",
+    "sample_weights",
     "set_hyperparameters",
     "softmax_weights",
     "spectral_density",
@@ -197,12 +215,21 @@ if TYPE_CHECKING:
     from jaxdarts.interop import from_torch, network_of, to_torch
     from jaxdarts.methods import (
         METHODS,
+        STOPPING_RULES,
         Batch,
         SearchInfo,
         SearchMethod,
         SearchProblem,
         SearchState,
+        StoppingRule,
         darts,
+        darts_ada,
+        darts_es,
+        find_stop,
+        local_average,
+        random_architecture,
+        random_ws,
+        sample_weights,
         train_mode_loss,
     )
     from jaxdarts.networks import OPERATIONS, DiscreteNetwork, Supernet, init_alpha, softmax_weights
@@ -210,9 +237,8 @@ if TYPE_CHECKING:
     from jaxdarts.runs.config import PRESETS, SearchConfig
     from jaxdarts.runs.draw import draw_cells
     from jaxdarts.runs.loop import SearchResult, run_search
-    from jaxdarts.runs.metrics import local_average
     from jaxdarts.runs.report import write_report
-    from jaxdarts.spaces import SPACES, Genotype, SearchSpace, discretise, load_genotype, load_space
+    from jaxdarts.spaces import SPACES, Genotype, SearchSpace, discretise, load_genotype, load_space, one_hot
 
 
 def __getattr__(name: str) -> Any:
