@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Iterable
@@ -15,8 +14,11 @@ from jaxdarts.errors import InputError
 from jaxdarts.runs import charts
 from jaxdarts.runs.charts import FIRST, SECOND, THIRD, Line
 from jaxdarts.runs.draw import CELL_NAMES, draw_cells, operation_colour, state_name
+from jaxdarts.runs.ending import ending, verdict_sentences
+from jaxdarts.runs.events import STOP
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors
+from jaxdarts.runs.page import card, escape, number, table
 from jaxdarts.runs.record import RunRecord, read_run
 from jaxdarts.spaces import CELL_TYPES
 
@@ -66,19 +68,20 @@ def _render(run: RunRecord) -> str:
     cells = draw_cells(run.genotype)
     heading = f"Search in {run.config.get('space', run.space.name)} on {run.config.get('dataset', 'unknown data')}"
     parts = {
-        "title": _escape(f"{heading} ({run.name})"),
-        "heading": _escape(heading),
-        "subheading": _escape(f"Run {run.name}"),
+        "title": escape(f"{heading} ({run.name})"),
+        "heading": escape(heading),
+        "subheading": escape(f"Run {run.name}"),
         "facts": _facts(run),
         "state": "" if run.finished else "unfinished",
-        "outcome": _escape(" ".join(_outcome(run))),
+        "outcome": escape(" ".join(_outcome(run))),
         "cells_heading": "Found cells" if run.finished else f"Cells after epoch {run.epochs[-1]}",
         "cells": charts.inline_svg(cells, "cells"),
         "cells_width": f"{cells.get_figwidth() * 100:.0f}",
         "charts": _charts(run),
+        "ending": ending(run),
         "gradient": charts.colour_gradient(),
         "strengths": "".join(_strengths(run, cell_type) for cell_type in CELL_TYPES),
-        "genotype": _escape(run.genotype.to_text()),
+        "genotype": escape(run.genotype.to_text()),
         "table": _summary_table(run),
         "epoch_table": _epoch_table(run),
         "settings": _settings(run),
@@ -102,7 +105,7 @@ def _facts(run: RunRecord) -> str:
         "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
     shown = {name: "not recorded" if value in (None, "") else value for name, value in facts.items()}
-    return "".join(f"<div><dt>{name}</dt><dd>{_escape(value)}</dd></div>" for name, value in shown.items())
+    return "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in shown.items())
 
 
 def _outcome(run: RunRecord) -> Iterable[str]:
@@ -112,6 +115,7 @@ def _outcome(run: RunRecord) -> Iterable[str]:
         yield f"This run has not finished: {len(run.epochs)} of {planned} epochs are done."
     elif len(run.epochs) < planned:
         yield f"The search stopped after {len(run.epochs)} of {planned} epochs."
+    yield from verdict_sentences(run)
     accuracy = {
         epoch: value for epoch, value in zip(run.epochs, run.values("valid_accuracy"), strict=True) if value is not None
     }
@@ -129,8 +133,11 @@ def _outcome(run: RunRecord) -> Iterable[str]:
     if average:
         ratio = f" ({average[-1] / average[0]:.2f} times)" if average[0] > 0 else ""
         yield (
-            f"The dominant eigenvalue's local average went from {_number(average[0])} to {_number(average[-1])}{ratio}."
+            f"The dominant eigenvalue's local average went from {number(average[0])} to {number(average[-1])}{ratio}."
         )
+    stopped = bool(run.events) and run.events[-1]["action"] == STOP
+    if stopped or (run.diagnostics or {}).get("candidates"):  # said above
+        return
     chosen = run.genotype_epochs()
     if run.finished and chosen and chosen[-1] != run.epochs[-1]:
         yield f"The genotype returned is that of epoch {chosen[-1]}, not of the last epoch."
@@ -163,28 +170,25 @@ def _charts(run: RunRecord) -> str:
     ]
     norms = [line("hypergradient_norm", "norm", FIRST)]
     epochs = run.epochs
-    wide = _card(
+    marks = [(event["decided_at"], "stopped") for event in run.events if event["action"] == STOP]
+    marks += [(event["epoch"], f"L2 to {event['l2']:g}") for event in run.events if event["action"] != STOP]
+    wide = card(
         "Curvature of the validation loss in alpha",
-        charts.line_chart("eigenvalues", epochs, eigenvalues, width=11.4, zero_line=True),
-        "Ends of the Hessian's spectrum; the local average is the centred mean of five measurements. A dominant "
+        charts.line_chart("eigenvalues", epochs, eigenvalues, width=11.4, zero_line=True, marks=marks),
+        "Ends of the Hessian's spectrum; the local average is the centred mean of "
+        f"{2 * run.rule.reach + 1} measurements. A dominant "
         "eigenvalue that keeps growing goes with architectures that generalise worse (Zela et al. 2020).",
     )
     pairs = [
-        _card("Losses", charts.line_chart("losses", epochs, losses)),
-        _card("Accuracies", charts.line_chart("accuracies", epochs, accuracies, percent=True)),
-        _card(
+        card("Losses", charts.line_chart("losses", epochs, losses)),
+        card("Accuracies", charts.line_chart("accuracies", epochs, accuracies, percent=True)),
+        card(
             "Skip connections in the genotype",
             charts.line_chart("skips", epochs, skips, counts_up_to=2 * run.space.num_nodes),
         ),
-        _card("Hypergradient norm", charts.line_chart("norms", epochs, norms)),
+        card("Hypergradient norm", charts.line_chart("norms", epochs, norms)),
     ]
     return f'<div class="wide">{wide}</div><div class="pair">{"".join(pairs)}</div>'
-
-
-def _card(heading: str, chart: str, note: str = "") -> str:
-    note = f'<p class="muted small">{note}</p>' if chart and note else ""
-    chart = chart or '<p class="muted">Nothing was measured.</p>'
-    return f'<section class="card"><h3>{heading}</h3>{chart}{note}</section>'
 
 
 def _strengths(run: RunRecord, cell_type: str) -> str:
@@ -209,7 +213,7 @@ def _strengths(run: RunRecord, cell_type: str) -> str:
         title = f"node {edge[0]} \N{LEFTWARDS ARROW} {state_name(edge[1])}"
         names = "<br>".join(
             f'<span class="swatch" style="background:{operation_colour(name)}"></span>'
-            + (f"<b>{_escape(name)}</b>" if chosen.get(edge) == name else _escape(name))
+            + (f"<b>{escape(name)}</b>" if chosen.get(edge) == name else escape(name))
             for name in operations
         )
         numbers = "<br>".join("" if np.isnan(value) else f"{value:.{digits}f}" for value in strengths[:, -1])
@@ -217,7 +221,7 @@ def _strengths(run: RunRecord, cell_type: str) -> str:
         label = f"strengths of {', '.join(operations)} over epochs"
         cards.append(
             f'<div class="card edge{" chosen" if edge in chosen else ""}"><h4>{title}</h4><div class="map">'
-            f'<div>{names}</div><div class="image"><img alt="{_escape(label)}" src="{image}"></div>'
+            f'<div>{names}</div><div class="image"><img alt="{escape(label)}" src="{image}"></div>'
             f'<div class="number">{numbers}</div></div></div>'
         )
     note = (
@@ -240,46 +244,30 @@ def _summary_table(run: RunRecord) -> str:
         best = best_of(known) if best_of else None
         values = [known[0][0], known[-1][0], *((min(known)[0], max(known)[0]) if len(run.epochs) > 1 else (None, None))]
         rows.append([name, *(_quantity(key, value) for value in values), str(best[1]) if best else ""])
-    return _table(["", "First", "Last", "Least", "Greatest", "Best in epoch"], rows)
+    return table(["", "First", "Last", "Least", "Greatest", "Best in epoch"], rows)
 
 
 def _epoch_table(run: RunRecord) -> str:
     kept = [(key, name) for key, name, _ in _QUANTITIES if any(value is not None for value in run.values(key))]
     columns = [[_quantity(key, value) for value in run.values(key)] for key, _ in kept]
     rows = [[str(epoch), *row] for epoch, row in zip(run.epochs, zip(*columns, strict=True), strict=True)]
-    return _table(["Epoch", *(name for _, name in kept)], rows)
+    return table(["Epoch", *(name for _, name in kept)], rows)
 
 
 def _settings(run: RunRecord) -> str:
     hidden = ("versions", "device", "search_space")  # in the header, and shown edge by edge
     entries = [(name, value) for name, value in run.config.items() if name not in hidden]
     texts = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in entries]
-    return "".join(f"<tr><td>{_escape(name)}</td><td>{_escape(text)}</td></tr>" for name, text in texts)
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    def row(cells: list[str], tag: str) -> str:
-        first, *rest = (_escape(cell) for cell in cells)
-        return f"<tr><{tag}>{first}</{tag}>{''.join(f'<{tag} class=number>{cell}</{tag}>' for cell in rest)}</tr>"
-
-    return f"<table>{row(header, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
+    return "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in texts)
 
 
 def _quantity(key: str, value: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.2%}" if key.endswith("accuracy") else _number(value)
-
-
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:.2%}" if key.endswith("accuracy") else number(value)
 
 
 def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-
-
-def _escape(value: object) -> str:
-    return html.escape(str(value))
