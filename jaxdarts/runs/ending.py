@@ -38,7 +38,9 @@ def ending(run: RunRecord) -> str:
     found = run.diagnostics
     if not found:
         return ""
-    cards = [card("The genotype", _operations(found["operations"]), "Parameter-free: skip connections and poolings.")]
+    cards = [
+        card("The genotype", _operations(found["operations"]), "Parameter-free: skip connections, poolings and noise.")
+    ]
     if found["discretisation"]:
         cards.append(card("Discretisation without retraining", *_discretisation(found["discretisation"])))
     if found.get("candidates"):
@@ -80,11 +82,12 @@ def _spectrum(found: dict[str, Any]) -> Iterator[str]:
     values = np.array(found["values"])
     ranks = np.arange(1, len(values) + 1)
     which = "All" if len(values) == found["of"] else f"The {len(values)} largest by magnitude of {found['of']}"
+    residual = float(np.max(found["residuals"]))
+    exact = "exact up to rounding" if residual < 1e-5 * np.abs(values[0]) else f"known to {number(residual)} or better"
     yield card(
         "Eigenvalues of the alpha-Hessian",
         charts.bar_chart("spectrum", ranks, values, 0.8, "rank by magnitude", FIRST),
-        f"{which} eigenvalues at the end of the epoch returned. "
-        f"Each is known to within {number(float(np.max(found['residuals'])))} or better.",
+        f"{which} eigenvalues at the end of the epoch returned, {exact}.",
     )
     counts, edges = np.histogram(values, bins=max(6, min(20, len(values))))
     yield card(

@@ -39,6 +39,11 @@ class RunRecord:
         """By which eigenvalues were smoothed and, where the method has a rule, judged."""
         return stopping_rule(SearchConfig(**{name: self.config[name] for name in field_names() if name in self.config}))
 
+    @property
+    def learns_alpha(self) -> bool:
+        """Whether the method learns alpha, rather than drawing architectures."""
+        return self.metrics[-1].get("alpha") is not None
+
     def values(self, key: str) -> Values:
         """A quantity of every epoch; `skip_normal` and `skip_reduce` count skip connections.
 

@@ -97,7 +97,7 @@ def _facts(run: RunRecord) -> str:
         "Search space": run.config.get("space", run.space.name),
         "Data set": run.config.get("dataset"),
         "Method": run.config.get("method"),
-        "Hypergradient": run.config.get("hypergradient"),
+        "Hypergradient": run.config.get("hypergradient") if run.learns_alpha else "none",
         "Seed": run.config.get("seed"),
         "Epochs": f"{len(run.epochs)} of {run.config.get('epochs', len(run.epochs))}",
         "Time": _duration(sum(seconds)) if seconds else None,
@@ -123,7 +123,8 @@ def _outcome(run: RunRecord) -> Iterable[str]:
         last, best = max(accuracy), max(accuracy, key=lambda epoch: accuracy[epoch])
         note = ", the best of all epochs" if best == last else f" (best: {accuracy[best]:.1%}, epoch {best})"
         note = note if len(accuracy) > 1 else ""
-        yield f"The supernet's validation accuracy after epoch {last} is {accuracy[last]:.1%}{note}."
+        of = "" if run.learns_alpha else ", restricted to the architecture drawn last,"
+        yield f"The supernet's validation accuracy{of} after epoch {last} is {accuracy[last]:.1%}{note}."
     skips, total = run.genotype.count("skip_connect"), 2 * run.genotype.num_nodes
     yield (
         f"Skip connections: {skips['normal']} of {total} operations in the normal cell, "
@@ -164,6 +165,10 @@ def _charts(run: RunRecord) -> str:
         line("local_average", "its local average", FIRST),
         line("smallest_eigenvalue", "smallest eigenvalue", SECOND, faint=True),
     ]
+    for event in run.events:
+        abandoned = {entry["epoch"]: entry["dominant_eigenvalue"] for entry in event.get("abandoned", ())}
+        values = [abandoned.get(epoch) for epoch in run.epochs]
+        eigenvalues.append(Line(f"given up, L2 {event.get('l2_before')}", values, THIRD, faint=True))
     skips = [
         line("skip_normal", "normal cell", FIRST, stepped=True),
         line("skip_reduce", "reduction cell", SECOND, stepped=True),
@@ -183,7 +188,7 @@ def _charts(run: RunRecord) -> str:
         card("Losses", charts.line_chart("losses", epochs, losses)),
         card("Accuracies", charts.line_chart("accuracies", epochs, accuracies, percent=True)),
         card(
-            "Skip connections in the genotype",
+            f"Skip connections in the {'genotype' if run.learns_alpha else 'architecture drawn last'}",
             charts.line_chart("skips", epochs, skips, counts_up_to=2 * run.space.num_nodes),
         ),
         card("Hypergradient norm", charts.line_chart("norms", epochs, norms)),
