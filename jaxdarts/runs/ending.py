@@ -38,9 +38,8 @@ def ending(run: RunRecord) -> str:
     found = run.diagnostics
     if not found:
         return ""
-    cards = [
-        card("The genotype", _operations(found["operations"]), "Parameter-free: skip connections, poolings and noise.")
-    ]
+    note = "Parameter-free: skip connections, poolings and noise."
+    cards = [card("The genotype", _operations(found["operations"]), note)]
     if found["discretisation"]:
         cards.append(card("Discretisation without retraining", *_discretisation(found["discretisation"])))
     if found.get("candidates"):
