@@ -78,6 +78,8 @@ def test_report_is_rendered_again(finished: Path) -> None:
         (["--hypergradient", "exact"], ["unknown hypergradient 'exact'", "unrolled"]),
         (["--dataset", "nothing"], ["nothing", "photos10"]),
         (["--channels", "0"], ["channels must be at least 1", "got 0"]),
+        (["--method", "darts-ada", "--ada-max-l2", "1e-5"], ["ada_max_l2 must be at least l2", "1e-05"]),
+        (["--method", "darts-es", "--es-window", "21"], ["es_window 21", "epochs 10"]),
         (["--learning-rate", "-1"], ["learning_rate must be greater than 0", "-1"]),
         (["--dataset", "digits", "--image-size", "none", "--batch-size", "100000"], ["batch_size", "100000"]),
         (["--resume"], ["resume", "--run-dir"]),

@@ -162,6 +162,93 @@ def test_search_case_of_other_sizes_with_running_statistics(x64: None) -> None:
     assert errors(case)["after"] > 1e-6
 
 
+class TestRuns:
+    """Logged searches, as JSON: whatever a file holds is compared, and only that."""
+
+    @pytest.fixture
+    def runs(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads((GOLDEN / "robustdarts_runs.json").read_text())
+        return found
+
+    def check(self, content: Any, path: Path) -> int:
+        file = path / "runs.json"
+        file.write_text(content if isinstance(content, str) else json.dumps(content))
+        code: int = check.main([str(file)])
+        return code
+
+    def test_the_file_as_a_command(self) -> None:
+        command = [sys.executable, str(GOLDEN / "check.py"), str(GOLDEN / "robustdarts_runs.json")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "44 of 44 runs agree" in done.stdout and "runs to the end" in done.stdout
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda run: run.update(early_stop=None),
+            lambda run: run["early_stop"].update(returns=12),
+            lambda run: run["early_stop"].update(decided_at=24),
+            lambda run: run["local_average"].__setitem__(3, run["local_average"][3] * (1 + 1e-8)),
+            lambda run: run["local_average"].__delitem__(slice(10, None)),
+            lambda run: run.update(lambda_max=[1.0] * len(run["epochs"]), local_average=None),
+        ],
+    )
+    def test_disagreement(
+        self, change: Any, runs: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        change(runs[0])
+        assert self.check(runs, tmp_path) == 1
+        output = capsys.readouterr().out
+        assert output.count("disagrees") == 1 and "43 of 44 runs agree" in output
+
+    def test_logs_that_hold_less(self, runs: list[dict[str, Any]], tmp_path: Path) -> None:
+        stopped, cut = runs[0], dict(runs[0])
+        for name in ("epochs", "lambda_max"):  # up to epoch 24, when three newest averages were not yet known
+            cut[name] = cut[name][:13]
+        cut["local_average"] = cut["local_average"][:11]
+        to_the_end = next(run for run in runs if run["early_stop"] is None)
+        only_needed = {name: stopped[name] for name in ("epochs", "lambda_max")}
+        assert self.check([stopped, cut, to_the_end, only_needed], tmp_path) == 0
+        assert self.check(stopped, tmp_path) == 0
+        for count in (0, 1):  # too few for an average
+            short = {"epochs": [0] * count, "lambda_max": [0.1] * count, "local_average": [], "early_stop": None}
+            assert self.check([short], tmp_path) == 0
+
+    def test_measurements_that_failed_and_other_frequencies(self, tmp_path: Path) -> None:
+        jump = [1.0 if epoch < 30 else 3.0 for epoch in range(50)]
+        averages = [sum(jump[max(0, i - 2) : i + 3]) / len(jump[max(0, i - 2) : i + 3]) for i in range(50)]
+        every = {"epochs": list(range(50)), "lambda_max": jump, "local_average": averages}
+        # One of five at 3 is 1.4 times: at epoch 30, the average of 28 beside that of 24.
+        assert self.check([every | {"early_stop": {"decided_at": 30, "returns": 24}}], tmp_path) == 0
+        # A failed one takes no part: the averages that are left are those of 49 measurements.
+        failed = every | {"lambda_max": [None if epoch == 3 else value for epoch, value in enumerate(jump)]}
+        failed["local_average"] = averages[:3] + averages[4:]
+        assert self.check([failed | {"early_stop": {"decided_at": 30, "returns": 24}}], tmp_path) == 0
+
+    @pytest.mark.parametrize(
+        ("content", "message"),
+        [
+            ("[", "cannot be read"),
+            ("[]", "no list of runs"),
+            ("3", "no list of runs"),
+            ("[3]", "run 0 is not an object"),
+            ([{}], "epochs must be a list"),
+            ([{"epochs": [0, 2], "lambda_max": [1.0]}], "lambda_max must be a list of 2 numbers"),
+            ([{"epochs": [0, 2], "lambda_max": [1.0, "x"]}], "lambda_max must be"),
+            ([{"epochs": [2, 0], "lambda_max": [1.0, 2.0]}], "epochs must ascend"),
+            ([{"epochs": [0], "lambda_max": [1.0], "local_average": "x"}], "local_average must be"),
+            ([{"epochs": [0], "lambda_max": [1.0], "early_stop": 3}], "early_stop must be null or have"),
+        ],
+    )
+    def test_files_not_understood(
+        self, content: Any, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.check(content, tmp_path) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("error: ") and message in line
+        assert check.main([str(tmp_path / "missing.json")]) == 2
+
+
 class TestCommand:
     """Exit codes and the one line that says why."""
 

@@ -137,10 +137,11 @@ def top_eigenvalues_of_operator(
     num_matvecs: int = 20,
     which: str = "LA",
     shift: float | Array = 0.0,
+    host_loop: bool = False,
 ) -> EigenResult:
-    """As `top_eigenvalues`, for a symmetric linear function of pytrees like `like`."""
+    """As `top_eigenvalues`, for a symmetric linear function of pytrees like `like`; `host_loop` as in `lanczos`."""
     _check(like, num_matvecs, which, k)
-    result, unravel = _random_lanczos(matvec, like, key, num_matvecs)
+    result, unravel = _random_lanczos(matvec, like, key, num_matvecs, host_loop)
     values, coefficients = ritz_pairs(result)
     values = values + shift
     chosen = jnp.argsort(ORDERS[which](values), descending=True)[:k]

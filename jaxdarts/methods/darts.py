@@ -14,6 +14,7 @@ from jaxdarts.methods.search import (
     SearchMethod,
     SearchProblem,
     SearchState,
+    step_keys,
 )
 from jaxdarts.networks import init_alpha
 from jaxdarts.networks.supernet import Alpha
@@ -70,7 +71,7 @@ def darts(
     def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, SearchInfo]:
         train_key = valid_key = None
         if uses_drop_path or problem.needs_key:
-            train_key, valid_key = _step_keys(state.key, state.step)
+            train_key, valid_key = step_keys(state.key, state.step)
         drop_path = state.drop_path if uses_drop_path else None
         train = LossInputs(train_batch, state.batch_stats, drop_path, train_key)
         valid = LossInputs(valid_batch, state.batch_stats, drop_path, valid_key)
@@ -96,12 +97,6 @@ def darts(
         return new_state, info
 
     return SearchMethod(init, step)
-
-
-@jax.jit
-def _step_keys(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-    train, valid = jax.random.split(jax.random.fold_in(key, step))
-    return train, valid
 
 
 @jax.jit

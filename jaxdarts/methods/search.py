@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from jaxdarts.methods.verdict import History, Verdict, go_on, nowhere
 from jaxdarts.networks import Supernet, softmax_weights
 from jaxdarts.networks.initial import one_pool
 from jaxdarts.networks.supernet import Alpha
-from jaxdarts.spaces import SearchSpace
+from jaxdarts.spaces import Genotype, SearchSpace
 
 
 class Batch(NamedTuple):
@@ -49,11 +51,32 @@ class SearchInfo(NamedTuple):
     hypergradient_norm: jax.Array
 
 
+Relax = Callable[[SearchSpace, Alpha], Alpha]
+Score = Callable[[Mapping[str, np.ndarray], int | None], np.ndarray]
+"""(mixing weights float[n, edges, operations], number of validation batches; None: all) -> accuracies float[n]"""
+
+
+class Candidate(NamedTuple):
+    """An architecture that a selection has looked at closely."""
+
+    genotype: Genotype
+    accuracy: float  # of the supernet restricted to it, on the whole validation half
+
+
 class SearchMethod(NamedTuple):
-    """A search method. Both functions are pure: jit, vmap and donate freely."""
+    """A search method. `init` and `step` are pure: jit, vmap and donate freely. The others have defaults.
+
+    `decide` is asked when an epoch has ended, except the last, and the run obeys; `returnable` tells it what to keep
+    for that.
+    """
 
     init: Callable[[jax.Array], SearchState]  # key -> state
     step: Callable[[SearchState, Batch, Batch], tuple[SearchState, SearchInfo]]  # state, train and valid batch
+    decide: Callable[[History], Verdict] = go_on  # a pure function of what was measured
+    returnable: Callable[[int], Collection[int]] = nowhere  # epoch that ended -> epochs that later verdicts may name
+    learns: frozenset[str] = frozenset({"params", "alpha"})  # which of these the steps train; others aren't measured
+    relax: Relax | None = None  # how its alpha becomes mixing weights, if not as the problem says
+    select: Callable[[Score, jax.Array], list[Candidate]] | None = None  # the result, best first, if not alpha's
 
 
 class LossInputs(NamedTuple):
@@ -72,7 +95,7 @@ class SearchProblem(NamedTuple):
     supernet: Supernet
     image_shape: tuple[int, int, int]  # height, width, channels
     dtype: Any = jnp.float32  # of w, alpha and statistics
-    relax: Callable[[SearchSpace, Alpha], Alpha] = softmax_weights  # alpha -> mixing weights
+    relax: Relax = softmax_weights  # alpha -> mixing weights
     compute_dtype: Any = None  # of what goes through the network in training; None: dtype
 
     @property
@@ -103,6 +126,18 @@ class SearchProblem(NamedTuple):
             drop_path=inputs.drop_path,
             key=inputs.key,
         )
+
+
+def as_given(space: SearchSpace, weights: Alpha) -> Alpha:
+    """No relaxation: what stands for alpha are mixing weights already."""
+    return weights
+
+
+@jax.jit
+def step_keys(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Two keys for the randomness of one step."""
+    first, second = jax.random.split(jax.random.fold_in(key, step))
+    return first, second
 
 
 class NetworkResult(NamedTuple):

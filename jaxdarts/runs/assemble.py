@@ -23,7 +23,6 @@ from jaxdarts.bilevel import (
 from jaxdarts.data import (
     Dataset,
     epoch_order,
-    eval_batches,
     load_dataset,
     random_batch_indices,
     split_indices,
@@ -40,12 +39,12 @@ from jaxdarts.methods import (
     SearchMethod,
     SearchProblem,
     SearchState,
-    eval_mode_sums,
 )
 from jaxdarts.networks import OPERATIONS, Supernet
-from jaxdarts.runs.config import SearchConfig
-from jaxdarts.runs.images import array_dtype, augmented_batch, on_device, plain_batch
+from jaxdarts.runs.config import SearchConfig, stopping_rule
+from jaxdarts.runs.inputs import SearchData, augmented, on_device, plain, working_dtype
 from jaxdarts.runs.memory import exceeds_memory
+from jaxdarts.runs.validate import Validator
 from jaxdarts.spaces import SearchSpace, load_space
 
 
@@ -63,13 +62,6 @@ class EpochSums(NamedTuple):
         return cls(jnp.zeros((), dtype), jnp.zeros((), jnp.int32), jnp.zeros((), dtype), jnp.zeros((), dtype))
 
 
-class SearchData(NamedTuple):
-    """Both halves of the training images, on the device."""
-
-    train: Batch  # images as stored (uint8 or float), [N, H, W, C]
-    valid: Batch
-
-
 class Search(NamedTuple):
     """All that a run needs; the functions are jitted, and compile when first called."""
 
@@ -78,13 +70,14 @@ class Search(NamedTuple):
     dataset: Dataset
     data: SearchData
     problem: SearchProblem
+    method: SearchMethod
     steps_per_epoch: int
     init: Callable[[], SearchState]
     order: Callable[[int], jax.Array]  # epoch -> the order of its training images
     step: Callable[
         ..., tuple[SearchState, EpochSums, jax.Array]
     ]  # (state, sums, data, order); may donate the first two
-    validate: Callable[[SearchState], tuple[float, float]]  # loss and accuracy on the validation half
+    validate: Validator  # loss and accuracy on the validation half
     hessian_product: Callable[[SearchState, Any], Any]  # Hessian of the outer objective in alpha, times a vector
 
 
@@ -118,6 +111,8 @@ def assemble(config: SearchConfig) -> Search:
             )
     problem = build_problem(config, space, dataset.num_classes, dataset.image_shape)
     method = build_method(config, problem)
+    if method.relax is not None:
+        problem = problem._replace(relax=method.relax)
     data = SearchData(*(on_device(dataset, part) for part in (train, valid)))
     init_key, order_key, draw_key = jax.random.split(jax.random.key(config.seed), 3)
     steps = steps_per_epoch(len(train), config.batch_size)
@@ -129,11 +124,12 @@ def assemble(config: SearchConfig) -> Search:
         dataset=dataset,
         data=data,
         problem=problem,
+        method=method,
         steps_per_epoch=steps,
         init=lambda: jax.jit(method.init)(init_key),
         order=lambda epoch: jitted_order(jnp.int32(epoch)),
         step=_step(config, dataset, method, steps, draw_key),
-        validate=_validate(config, dataset, problem, data),
+        validate=Validator(config, dataset, problem, data),
         hessian_product=_hessian_product(config, dataset, problem, data),
     )
 
@@ -146,7 +142,7 @@ def build_problem(
     def problem(remat: bool) -> SearchProblem:
         supernet = Supernet(space, num_classes, config.channels, config.cells, remat)
         compute_dtype = jnp.bfloat16 if config.precision == "bfloat16" else None
-        return SearchProblem(space, supernet, image_shape, array_dtype(config.precision), compute_dtype=compute_dtype)
+        return SearchProblem(space, supernet, image_shape, working_dtype(config), compute_dtype=compute_dtype)
 
     if config.remat != "auto":
         return problem(config.remat == "on")
@@ -168,7 +164,26 @@ def build_method(config: SearchConfig, problem: SearchProblem) -> SearchMethod:
         ),
         alpha_init_scale=config.alpha_init_scale,
         uses_drop_path=config.drop_path > 0,
+        **_method_settings(config),
     )
+
+
+def _method_settings(config: SearchConfig) -> dict[str, Any]:
+    """What a method takes beside what all of them take."""
+    settings: dict[str, Callable[[], dict[str, Any]]] = {
+        "darts-es": lambda: {"rule": stopping_rule(config)},
+        "darts-ada": lambda: {
+            "rule": stopping_rule(config),
+            "factor": config.ada_factor,
+            "max_l2": config.ada_max_l2,
+        },
+        "random-ws": lambda: {
+            "samples": config.selection_samples,
+            "batches": config.selection_batches,
+            "finalists": config.selection_finalists,
+        },
+    }
+    return settings.get(config.method, dict)()
 
 
 def build_hypergradient(config: SearchConfig) -> HypergradientFn:
@@ -214,8 +229,8 @@ def _step(
         train_indices = train_batch_indices(order, step % steps, config.batch_size)
         # The outer objective's batch is drawn anew at every step, as the reference takes the first of a fresh shuffle.
         valid_indices = random_batch_indices(pick_key, data.valid.labels.shape[0], config.batch_size)
-        train_batch = augmented_batch(config, dataset, data.train, train_indices, train_key)
-        return train_batch, augmented_batch(config, dataset, data.valid, valid_indices, valid_key)
+        train_batch = augmented(config, dataset, data.train, train_indices, train_key)
+        return train_batch, augmented(config, dataset, data.valid, valid_indices, valid_key)
 
     @jax.jit
     def accumulate(sums: EpochSums, info: SearchInfo) -> tuple[EpochSums, jax.Array]:
@@ -232,27 +247,6 @@ def _step(
     return jax.jit(step, donate_argnums=(0, 1)) if whole else step
 
 
-def _validate(
-    config: SearchConfig, dataset: Dataset, problem: SearchProblem, data: SearchData
-) -> Callable[[SearchState], tuple[float, float]]:
-    @jax.jit
-    def sums(state: SearchState, valid: Batch, indices: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        batch = plain_batch(config, dataset, valid, indices)
-        return eval_mode_sums(problem, state.params, state.batch_stats, state.alpha, batch, mask)
-
-    def validate(state: SearchState) -> tuple[float, float]:
-        size = data.valid.labels.shape[0]
-        totals = [
-            sums(state, data.valid, jnp.asarray(indices), jnp.asarray(mask))
-            for indices, mask in eval_batches(size, config.batch_size)
-        ]
-        loss = sum(float(loss) for loss, _ in totals)
-        correct = sum(int(correct) for _, correct in totals)
-        return loss / size, correct / size
-
-    return validate
-
-
 def _hessian_product(
     config: SearchConfig, dataset: Dataset, problem: SearchProblem, data: SearchData
 ) -> Callable[[SearchState, Any], Any]:
@@ -266,7 +260,7 @@ def _hessian_product(
 
     @jax.jit
     def inputs(state: SearchState, valid: Batch, indices: jax.Array) -> LossInputs:
-        batch = plain_batch(config, dataset, valid, indices)
+        batch = plain(config, dataset, valid, indices)
         # Drop path is there with probability 0 where steps have it: the steps' mixed product is the same program.
         drops = config.drop_path > 0
         key = jax.random.key(0) if drops or problem.needs_key else None

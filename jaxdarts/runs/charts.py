@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -47,6 +48,7 @@ def line_chart(
     percent: bool = False,
     counts_up_to: int | None = None,
     zero_line: bool = False,
+    marks: Sequence[tuple[int, str]] = (),
 ) -> str:
     """Lines over epochs as an inline SVG element; empty text if no line has a value.
 
@@ -57,6 +59,7 @@ def line_chart(
       percent: values are parts of one.
       counts_up_to: values are whole numbers from 0 to this.
       zero_line: marks the height 0.
+      marks: (epoch, text) of vertical lines.
     """
     lines = [line for line in lines if any(value is not None for value in line.values)]
     if not lines:
@@ -81,6 +84,21 @@ def line_chart(
             drawstyle="steps-mid" if line.stepped else "default",
             solid_capstyle="round",
         )
+    shared: dict[int, list[str]] = {}
+    for epoch, text in marks:
+        shared.setdefault(epoch, []).append(text)
+    for epoch, texts in shared.items():
+        axes.axvline(epoch, color=_MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.annotate(
+            ", ".join(texts),
+            (epoch, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -2),
+            textcoords="offset points",
+            va="top",
+            color=_MUTED,
+            fontsize=8.5,
+        )
     axes.set_xlabel("epoch", color=_MUTED, fontsize=9)
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
@@ -89,15 +107,52 @@ def line_chart(
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     if counts_up_to is not None:
         axes.set_ylim(-0.3, counts_up_to + 0.3)
+    _tidy(axes)
+    figure.legend(
+        loc="outside upper left", ncols=len(lines), frameon=False, fontsize=9, labelcolor=INK, handlelength=1.6
+    )
+    return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
+
+
+def bar_chart(
+    identifier: str,
+    positions: np.ndarray,
+    heights: np.ndarray,
+    width: float,
+    label: str,
+    colour: str,
+    *,
+    counts: bool = False,
+) -> str:
+    """Bars as an inline SVG element.
+
+    Args:
+      identifier: distinguishes the elements of one page.
+      positions: centres of the bars.
+      heights: one for each; may be negative.
+      width: of a bar, in the unit of the positions.
+      label: of the axis of positions.
+      colour: FIRST, SECOND or THIRD.
+      counts: heights are whole numbers.
+    """
+    figure = Figure(figsize=(5.6, 2.7), facecolor="none", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(facecolor="none")
+    axes.bar(positions, heights, width=0.92 * width, color=colour, linewidth=0)
+    axes.axhline(0.0, color=_MUTED, linewidth=0.8)
+    axes.set_xlabel(label, color=_MUTED, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=not counts, nbins=8))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=counts, nbins=6))
+    _tidy(axes)
+    return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
+
+
+def _tidy(axes: Axes) -> None:
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(_MUTED)
     axes.tick_params(colors=_MUTED, labelsize=9, length=0, pad=5)
-    figure.legend(
-        loc="outside upper left", ncols=len(lines), frameon=False, fontsize=9, labelcolor=INK, handlelength=1.6
-    )
-    return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
 
 
 def inline_svg(figure: Figure, identifier: str, text_as_paths: bool = True) -> str:

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,7 +34,7 @@ class Restored(NamedTuple):
 
 
 class Checkpoints:
-    """The newest states of a run in a folder, each whole or absent whatever kills the process.
+    """The newest states of a run in a folder, and some older; each whole or absent whatever kills the process.
 
     A state is any pytree of JAX arrays of any dtype, typed PRNG keys, NumPy arrays and Python numbers. Its leaves are
     packed into one array of bytes, with their paths, dtypes, shapes and a checksum beside it: orbax, which makes saving
@@ -50,8 +50,10 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, keep: int = 3) -> None:
         self.folder = Path(folder).absolute()
+        self._retention = _Retention(keep)
+        self._steps: dict[int, int] = {}  # number -> step, of those that were looked at
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep,
+            preservation_policy=self._retention,
             enable_async_checkpointing=False,
             cleanup_tmp_directories=True,
             step_prefix="save",
@@ -60,8 +62,14 @@ class Checkpoints:
         with one_line_errors("open the checkpoints in", self.folder), _quiet():
             self._manager = ocp.CheckpointManager(self.folder, item_names=_ITEMS, options=options)
 
-    def save(self, step: int, state: Any, extra: Any = None) -> None:
-        """Saves a state. `extra` is a JSON value restored with it, for what is no array.
+    def save(self, step: int, state: Any, extra: Any = None, also_keep: Collection[int] = ()) -> None:
+        """Saves a state, and removes those that are neither among the newest nor asked for.
+
+        Args:
+          step: of the run.
+          state: see above.
+          extra: a JSON value restored with it, for what is no array.
+          also_keep: steps whose newest checkpoint stays, however old.
 
         Raises:
           RunError: the checkpoint cannot be written; those before it are untouched.
@@ -70,6 +78,8 @@ class Checkpoints:
         description = json.loads(json.dumps({"step": int(step), "leaves": leaves, "extra": extra}))
         description["sha256"] = _checksum(packed, description)
         number = max(self._numbers(), default=0) + 1
+        self._steps[number] = int(step)
+        self._retention.wanted = {self._newest_of(wanted) for wanted in also_keep}
         try:
             with _quiet():
                 saved = self._manager.save(
@@ -113,6 +123,23 @@ class Checkpoints:
             raise RunError(f"no checkpoint in {str(self.folder)!r} can be read: {'; '.join(broken)}")
         return None
 
+    def restore(self, step: int, like: Any) -> Restored:
+        """The newest checkpoint of a step that `also_keep` has kept.
+
+        Raises:
+          RunError: there is none, it cannot be read, or it holds another kind of state than `like`.
+        """
+        number = self._newest_of(step)
+        if number is None:
+            raise RunError(f"there is no checkpoint of step {step} in {str(self.folder)!r}")
+        try:
+            packed, description = self._read(number)
+        except Exception as error:
+            name = self._name(number)
+            raise RunError(f"checkpoint {name} in {str(self.folder)!r} cannot be read: {_reason(error)}") from error
+        state = _unpack(packed, [_Leaf(*leaf) for leaf in description["leaves"]], like)
+        return Restored(description["step"], state, description["extra"])
+
     def close(self) -> None:
         """Ends orbax's threads. Everything saved stays."""
         with _quiet():
@@ -129,19 +156,35 @@ class Checkpoints:
         names = [entry.name for entry in self.folder.iterdir() if entry.is_dir()]
         return [int(name[5:]) for name in names if name.startswith("save_") and name[5:].isdigit()]
 
+    def _newest_of(self, step: int) -> int | None:
+        return max((number for number in self._numbers() if self._step_of(number) == step), default=None)
+
+    def _step_of(self, number: int) -> int | None:
+        if number not in self._steps:
+            try:
+                self._steps[number] = self._description(number)["step"]
+            except Exception:  # whatever a damaged file makes its reader raise
+                return None
+        return self._steps[number]
+
     def _name(self, number: int) -> str:
         return f"save_{number:06d}"
 
     def _read(self, number: int) -> tuple[np.ndarray, dict[str, Any]]:
+        description = self._description(number)
         with _quiet():
-            args = ocp.args.Composite(description=ocp.args.JsonRestore())
-            description = self._manager.restore(number, args=args)["description"]
             num_bytes = 1 + sum(_Leaf(*leaf).num_bytes for leaf in description["leaves"])
             args = ocp.args.Composite(state=ocp.args.StandardRestore({"bytes": np.zeros(num_bytes, np.uint8)}))
             packed = self._manager.restore(number, args=args)["state"]["bytes"]
         if description.pop("sha256") != _checksum(packed, description):
             raise ValueError("its checksum does not fit")
         return packed, description
+
+    def _description(self, number: int) -> dict[str, Any]:
+        with _quiet():
+            args = ocp.args.Composite(description=ocp.args.JsonRestore())
+            description: dict[str, Any] = self._manager.restore(number, args=args)["description"]
+        return description
 
     def _set_aside_after(self, number: int) -> None:
         """Renames damaged checkpoints, so that they don't count among those to keep."""
@@ -153,6 +196,18 @@ class Checkpoints:
                     (self.folder / self._name(newer)).rename(aside)
         with _quiet():
             self._manager.reload()
+
+
+class _Retention:
+    """Which checkpoints orbax keeps: the newest, and those wanted."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self.wanted: set[int | None] = set()
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        newest = sorted(info.step for info in checkpoints)[-self._keep :]
+        return [info.step in newest or info.step in self.wanted for info in checkpoints]
 
 
 class _Leaf(NamedTuple):

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.checks import (
-    Check,
-    at_least,
-    check_choices,
-    check_types,
-    check_values,
-    positive,
-    unit,
-)
+from jaxdarts.runs.checks import Check, at_least, check_choices, check_types, check_values, positive, unit
+
+if TYPE_CHECKING:  # it imports JAX, for which --help should not wait
+    from jaxdarts.methods import StoppingRule
 
 SPLITS = ("file", "shuffled")
 PRECISIONS = ("float32", "float64", "bfloat16")
 REMATS = ("auto", "on", "off")
 STEP_COMPILATIONS = ("auto", "whole", "parts")
+RULED_METHODS = ("darts-es", "darts-ada")  # those that look at the eigenvalues' history
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +42,8 @@ class SearchConfig:
     preset: str = "quick"
     """Where the values not given come from: quick (minutes on a laptop) or paper (the published settings)."""
     method: str = "darts"
-    """Search method, e.g. darts."""
+    """Search method: darts, darts-es (stops when the curvature grows), darts-ada (then goes back and raises l2),
+    random-ws (random search with weight sharing), or random (a genotype drawn at random)."""
     hypergradient: str = "unrolled"
     """Gradient of the outer objective in alpha: first_order, finite_difference (DARTS' central difference),
     unrolled (exact), neumann or conjugate_gradient (implicit)."""
@@ -116,10 +113,34 @@ class SearchConfig:
     """Hessian-vector products (Lanczos steps) a measurement."""
     curvature_weight_decay_shift: bool = False
     """Add alpha_l2 to every eigenvalue, as the reference's Hessian does."""
+    es_rule: str = "quick"
+    """When darts-es stops and darts-ada goes back: by the rule of the paper (window and lag in epochs), of
+    RobustDARTS' code (in measurements; it measures every 2 epochs), or quick, which can decide in a run of 10 epochs:
+    a window of 3 measurements, a lag of 2, and returned epochs from 2 on (the others: 5, 5 or 4, 10)."""
+    es_window: int | None = None
+    """Width of the centred average of the dominant eigenvalue, odd; None: the rule's own."""
+    es_lag: int | None = None
+    """Distance of the two averages that are compared, and so of the returned epoch; None: the rule's own."""
+    es_threshold: float | None = None
+    """The search stops when the newer average is more than this many times the older; None: the rule's own."""
+    es_first_epoch: int | None = None
+    """Earliest epoch that may be returned, counted from 0; None: the rule's own."""
+    ada_factor: float = 10.0
+    """What darts-ada multiplies l2 by when it goes back."""
+    ada_max_l2: float = 0.03
+    """Where darts-ada stops raising l2, and testing."""
+    selection_samples: int = 100
+    """Architectures that random-ws draws at the end and scores on a few batches."""
+    selection_batches: int = 5
+    """Validation batches for that."""
+    selection_finalists: int = 5
+    """The best of them, which are scored on the whole validation half."""
+    spectrum_size: int = 30
+    """Eigenvalues of the alpha-Hessian, largest by magnitude, that are found when the search has ended; 0: none."""
     checkpoint_every_minutes: float = 5.0
     """Minutes between checkpoints inside an epoch; the end of an epoch is always saved."""
     checkpoints_to_keep: int = 3
-    """Newest checkpoints that are kept."""
+    """Newest checkpoints that are kept, beside those that the method may go back to."""
     tensorboard: bool = False
     """Also write the metrics for TensorBoard (extra `tensorboard`)."""
     seed: int = 0
@@ -149,6 +170,10 @@ PRESETS: dict[str, SearchConfig] = {
         alpha_learning_rate=3e-4,
         crop_padding=4,
         curvature_products=20,
+        es_rule="paper",
+        selection_samples=1000,
+        selection_batches=10,
+        selection_finalists=10,
     ),
 }
 
@@ -160,11 +185,15 @@ _CHECKS = [
     *at_least(1, "epochs", "batch_size", "channels", "unrolled_steps", "neumann_terms", "cg_max_steps"),
     *at_least(1, "cutout_length", "curvature_batches", "curvature_products", "checkpoints_to_keep"),
     *at_least(0, "crop_padding", "curvature_every", "checkpoint_every_minutes", "cg_damping", "l2", "alpha_l2"),
-    *at_least(0, "learning_rate_min", "alpha_init_scale"),
+    *at_least(0, "learning_rate_min", "alpha_init_scale", "es_first_epoch", "ada_max_l2", "spectrum_size"),
+    *at_least(1, "es_window", "es_lag", "selection_samples", "selection_batches", "selection_finalists"),
     *at_least(3, "cells"),
     *at_least(8, "image_size"),
     *at_least(2, "limit"),
     *positive("learning_rate", "alpha_learning_rate", "clip_norm", "finite_difference_radius"),
+    *positive("es_threshold"),
+    Check("es_window", lambda value: value % 2 == 1, "odd, since the average is centred"),
+    Check("ada_factor", lambda value: value > 1, "greater than 1"),
     *unit("momentum", "alpha_b1", "alpha_b2", "drop_path"),
     Check("train_portion", lambda value: 0 < value < 1, "greater than 0 and less than 1"),
     Check("seed", lambda value: 0 <= value < 2**32, "between 0 and 4294967295"),
@@ -188,17 +217,62 @@ def check_config(config: SearchConfig) -> None:
     from jaxdarts.spaces import load_space
 
     load_space(config.space)
+    _check_method(config)
+
+
+def _check_method(config: SearchConfig) -> None:
+    """What only some methods need."""
+    if config.method == "darts-ada":
+        if config.l2 == 0:
+            raise InputError("l2 must be greater than 0 for darts-ada, which multiplies it; got 0")
+        if config.ada_max_l2 < config.l2:
+            raise InputError(
+                f"ada_max_l2 must be at least l2 ({config.l2}), where darts-ada starts; got {config.ada_max_l2}"
+            )
+    if config.method == "random-ws" and config.selection_finalists > config.selection_samples:
+        raise InputError(
+            f"selection_finalists must be at most selection_samples ({config.selection_samples}); "
+            f"got {config.selection_finalists}"
+        )
+    if config.method in RULED_METHODS:
+        if config.curvature_every == 0:
+            raise InputError(f"curvature_every must be at least 1 for {config.method}, which looks at the curvature")
+        rule = stopping_rule(config)
+        if rule.first_decision > config.epochs - 2:  # in the last epoch there is nothing left to stop
+            raise InputError(
+                f"es_window {rule.window}, es_lag {rule.lag} and es_first_epoch {rule.first_epoch} (es_rule "
+                f"{config.es_rule!r}, curvature_every {config.curvature_every}) give a first decision after "
+                f"{rule.first_decision + 1} epochs, too late for epochs {config.epochs}; choose smaller ones or "
+                f"epochs of at least {rule.first_decision + 2}"
+            )
+
+
+def stopping_rule(config: SearchConfig) -> StoppingRule:
+    """The early-stopping rule that a configuration asks for; of a method without one, the smoothing of the paper."""
+    from jaxdarts.methods import STOPPING_RULES, make_rule
+
+    if config.method not in RULED_METHODS:
+        return STOPPING_RULES["paper"]
+    return make_rule(
+        config.es_rule,
+        config.curvature_every,
+        window=config.es_window,
+        lag=config.es_lag,
+        threshold=config.es_threshold,
+        first_epoch=config.es_first_epoch,
+    )
 
 
 def _choices() -> dict[str, Collection[str]]:
     # Imported here because these modules import JAX, for which --help should not wait.
     from jaxdarts.bilevel import HYPERGRADIENTS
-    from jaxdarts.methods import METHODS
+    from jaxdarts.methods import METHODS, STOPPING_RULES
 
     return {
         "preset": PRESETS,
         "method": METHODS,
         "hypergradient": HYPERGRADIENTS,
+        "es_rule": STOPPING_RULES,
         "split": SPLITS,
         "precision": PRECISIONS,
         "remat": REMATS,

@@ -27,7 +27,7 @@ from jaxdarts.methods import Batch, RetrainInfo, RetrainMethod, RetrainProblem, 
 from jaxdarts.methods.retraining import retrained_sums
 from jaxdarts.networks import OPERATIONS, DiscreteNetwork, NetworkCost, network_cost
 from jaxdarts.runs.evaluate_config import EvaluateConfig
-from jaxdarts.runs.images import array_dtype, augmented_batch, on_device, plain_batch
+from jaxdarts.runs.inputs import augmented, on_device, plain, working_dtype
 from jaxdarts.spaces import Genotype, find_genotype, load_space
 
 
@@ -99,7 +99,7 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
         network,
         dataset.image_shape,
         config.auxiliary_weight,
-        array_dtype(config.precision),
+        working_dtype(config),
         compute_dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
     )
     method = retraining(
@@ -184,7 +184,7 @@ def _step(
         state: RetrainState, sums: RetrainSums, data: Batch, order: jax.Array
     ) -> tuple[RetrainState, RetrainSums, jax.Array]:
         indices = train_batch_indices(order, state.step % steps, config.batch_size)
-        batch = augmented_batch(config, dataset, data, indices, jax.random.fold_in(draw_key, state.step))
+        batch = augmented(config, dataset, data, indices, jax.random.fold_in(draw_key, state.step))
         state, info = method.step(state, batch)
         sums = jax.tree.map(lambda total, value: total + value.astype(total.dtype), sums, RetrainSums(*info))
         return state, sums, _finite(info)
@@ -203,7 +203,7 @@ def _measure(
     def sums(
         params: Any, batch_stats: Any, data: Batch, indices: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        return retrained_sums(problem, params, batch_stats, plain_batch(config, dataset, data, indices), mask)
+        return retrained_sums(problem, params, batch_stats, plain(config, dataset, data, indices), mask)
 
     def measure(state: RetrainState, data: Batch) -> tuple[float, float]:
         size = data.labels.shape[0]

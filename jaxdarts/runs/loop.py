@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import jax
 
+from jaxdarts.bilevel import set_hyperparameters
 from jaxdarts.errors import InputError, RunError, RunInterrupted
-from jaxdarts.methods import SearchState
+from jaxdarts.methods import RollBack, SearchState
 from jaxdarts.runs import tensorboard
 from jaxdarts.runs.assemble import EpochSums, Search, assemble, start_epoch
 from jaxdarts.runs.checkpoint import Checkpoints
 from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.config import SearchConfig, check_config
 from jaxdarts.runs.device import device_name, precision
+from jaxdarts.runs.diagnostics import diagnose
 from jaxdarts.runs.draw import save_cells
+from jaxdarts.runs.events import EVENTS_FILE, Event, describe, make_event, stopped_at
 from jaxdarts.runs.folder import RunFolder, check_creatable, check_resumable, check_same_config, one_line_errors
 from jaxdarts.runs.interrupt import Interrupt, catch_interrupts
 from jaxdarts.runs.measure import measure_epoch
 from jaxdarts.runs.metrics import append_metrics, read_metrics, truncate_metrics
 from jaxdarts.runs.progress import RunProgress, format_seconds, print_banner
+from jaxdarts.runs.record import DIAGNOSTICS_FILE, GENOTYPE_FILE, METRICS_FILE
 from jaxdarts.runs.report import write_report
 from jaxdarts.spaces import Genotype, space_to_json
 
-METRICS_FILE, GENOTYPE_FILE = "metrics.jsonl", "genotype.json"
 _ESTIMATE_AFTER_STEPS = 5  # steps after which the time left is first told
 
 
@@ -37,7 +42,7 @@ class SearchResult(NamedTuple):
     genotype: Genotype
     run_dir: Path
     metrics: list[dict[str, Any]]  # one record an epoch, as in metrics.jsonl
-    state: SearchState  # after the last step
+    state: SearchState  # at the end of the epoch that is returned: the last one, or the one a verdict names
 
 
 def run_search(
@@ -96,6 +101,7 @@ class _Run:
         self.metrics_path = folder.path / METRICS_FILE
         self.last_save = time.monotonic()
         self.saved_at = "none"
+        self.events: list[Event] = []
 
     def finish(self) -> SearchResult:
         """Steps until the end, from wherever the newest checkpoint stands."""
@@ -110,27 +116,41 @@ class _Run:
                 steps * self.config.epochs, self.config.epochs, first_step=step, stream=self.stream
             ) as progress:
                 self.progress = progress
-                for epoch in range(step // steps, self.config.epochs):
-                    state = self._epoch(epoch, state, sums, step, seconds)
-                    step, seconds, sums = (epoch + 1) * steps, 0.0, EpochSums.zero(self.search.problem.dtype)
-        return self._conclude(state)
+                while step < steps * self.config.epochs and stopped_at(self.events) is None:
+                    state, step = self._epoch(step // steps, state, sums, step, seconds)
+                    seconds, sums = 0.0, EpochSums.zero(self.search.problem.dtype)
+            return self._conclude(state, step)
 
     def _start(self) -> tuple[SearchState, EpochSums, int, float]:
         sums = EpochSums.zero(self.search.problem.dtype)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RuntimeWarning)
-            like = jax.eval_shape(lambda: (self.search.init(), sums))
-            restored = self.checkpoints.restore_latest(like)
+            restored = self.checkpoints.restore_latest(self._like())
         for warning in caught:
             print_banner(f"warning: {warning.message}", {}, self.stream)
         if restored is None:
-            truncate_metrics(self.metrics_path, 0)
+            self._forget_from(0)
             state = self.search.init()
             return state, sums, 0, 0.0
         state, sums = restored.state
         self.saved_at = f"step {restored.step}"
-        truncate_metrics(self.metrics_path, restored.step // self.search.steps_per_epoch)
+        self.events = restored.extra["events"]
+        self._forget_from(restored.step // self.search.steps_per_epoch)
         return state, sums, restored.step, float(restored.extra["seconds"])
+
+    def _like(self) -> Any:
+        return jax.eval_shape(lambda: (self.search.init(), EpochSums.zero(self.search.problem.dtype)))
+
+    def _forget_from(self, epoch: int) -> None:
+        """Brings the files to what the state knows: nothing of this epoch and later ones, and the events so far."""
+        truncate_metrics(self.metrics_path, epoch)
+        for path in (self.folder.path / "genotypes").glob("epoch_*.json"):
+            if int(path.stem.removeprefix("epoch_")) >= epoch:
+                path.unlink()
+        if self.events:
+            self.folder.write_json(EVENTS_FILE, self.events)
+        else:
+            (self.folder.path / EVENTS_FILE).unlink(missing_ok=True)
 
     def _announce(self, state: SearchState, step: int) -> None:
         config, data = self.config, self.search.dataset
@@ -144,7 +164,8 @@ class _Run:
             f"{height}x{width}x{channels}, {data.num_classes} classes",
             "network": f"{config.cells} cells, {config.channels} channels, {num_weights:,} weights"
             + (", cells rematerialised" if self.search.problem.supernet.remat else ""),
-            "method": f"{config.method}, hypergradient {config.hypergradient}",
+            "method": config.method
+            + (f", hypergradient {config.hypergradient}" if "alpha" in self.search.method.learns else ""),
             "run": f"{config.epochs} epochs of {self.search.steps_per_epoch} steps, batch {config.batch_size}, "
             f"seed {config.seed}",
             "device": self.device,
@@ -154,8 +175,10 @@ class _Run:
             facts["resumed"] = f"after {step} of {config.epochs * self.search.steps_per_epoch} steps"
         print_banner(f"search {self.search.space.name} on {data.name} (preset {config.preset})", facts, self.stream)
 
-    def _epoch(self, epoch: int, state: SearchState, sums: EpochSums, step: int, seconds: float) -> SearchState:
-        """The rest of an epoch from `step` on, its measurements and its checkpoint."""
+    def _epoch(
+        self, epoch: int, state: SearchState, sums: EpochSums, step: int, seconds: float
+    ) -> tuple[SearchState, int]:
+        """The rest of an epoch from `step` on, its measurements, the method's verdict and the checkpoint."""
         began = time.monotonic() - seconds
         end = (epoch + 1) * self.search.steps_per_epoch
         state = start_epoch(self.config, state, epoch)
@@ -185,11 +208,39 @@ class _Run:
             append_metrics(self.metrics_path, record)
             if self.config.tensorboard:
                 tensorboard.write_scalars(self.folder.path, record)
-        self._save(step, state, EpochSums.zero(self.search.problem.dtype), 0.0)
         self._show(epoch, record)
-        if self.interrupt.requested and epoch + 1 < self.config.epochs:
+        state, step = self._obey([*history, record], state, step)
+        more = step < self.config.epochs * self.search.steps_per_epoch and stopped_at(self.events) is None
+        if self.interrupt.requested and more:
             raise RunInterrupted(self._resume_hint(step))
-        return state
+        return state, step
+
+    def _obey(self, history: list[dict[str, Any]], state: SearchState, step: int) -> tuple[SearchState, int]:
+        """Saves the state that the method's verdict on the epoch asks to continue from, and returns it.
+
+        The checkpoint comes before the files are brought to it: a run killed in between does that when it is resumed,
+        and one killed before comes to the same verdict again.
+        """
+        is_last = history[-1]["epoch"] == self.config.epochs - 1
+        verdict = None if is_last else self.search.method.decide(history)
+        if verdict is not None:
+            self.events = [*self.events, make_event(verdict, history)]
+        if isinstance(verdict, RollBack):
+            state, step = self._restore(verdict.epoch)
+            opt_state = set_hyperparameters(state.opt_state, l2=verdict.l2)
+            state = dataclasses.replace(state, opt_state=opt_state)
+        self._save(step, state, EpochSums.zero(self.search.problem.dtype), 0.0)
+        if verdict is not None:
+            self._forget_from(step // self.search.steps_per_epoch)
+            self.progress.rewind(step)
+            self.progress.message(describe(self.events[-1]))
+        return state, step
+
+    def _restore(self, epoch: int) -> tuple[SearchState, int]:
+        """The state at the end of an earlier epoch, and its step."""
+        step = (epoch + 1) * self.search.steps_per_epoch
+        state, _ = self.checkpoints.restore(step, self._like()).state
+        return state, step
 
     def _check_finite(self, value: jax.Array | None, epoch: int, step: int) -> None:
         if value is not None and not math.isfinite(float(value)):
@@ -200,7 +251,10 @@ class _Run:
             )
 
     def _save(self, step: int, state: SearchState, sums: EpochSums, seconds: float) -> None:
-        self.checkpoints.save(step, (state, sums), {"seconds": seconds})
+        steps = self.search.steps_per_epoch
+        epochs = {*self.search.method.returnable(step // steps - 1), stopped_at(self.events)}
+        also_keep = [(epoch + 1) * steps for epoch in epochs if epoch is not None]
+        self.checkpoints.save(step, (state, sums), {"seconds": seconds, "events": self.events}, also_keep)
         self.last_save, self.saved_at = time.monotonic(), f"step {step}"
 
     def _resume_hint(self, step: int) -> str:
@@ -215,23 +269,35 @@ class _Run:
             self.progress.message(f"about {format_seconds(left)} of steps left")
 
     def _show(self, epoch: int, record: dict[str, Any]) -> None:
-        facts = {
-            "train loss": f"{record['train_loss']:.3f}",
-            "valid loss": f"{record['valid_loss']:.3f}",
-            "valid accuracy": f"{record['valid_accuracy']:.3f}",
-        }
-        if record["dominant_eigenvalue"] is not None:
-            facts["dominant eigenvalue"] = f"{record['dominant_eigenvalue']:.4f}"
+        digits = {"train_loss": 3, "valid_loss": 3, "valid_accuracy": 3, "dominant_eigenvalue": 4}
+        shown = [name for name in digits if record[name] is not None]
+        facts = {name.replace("_", " "): f"{record[name]:.{digits[name]}f}" for name in shown}
         facts["skips"] = str(record["skip_connections"]["normal"])
         facts["in"] = format_seconds(record["seconds"])
         self.progress.epoch(epoch, facts)
 
-    def _conclude(self, state: SearchState) -> SearchResult:
+    def _conclude(self, state: SearchState, step: int) -> SearchResult:
         metrics = read_metrics(self.metrics_path)
-        genotype = Genotype.from_json(metrics[-1]["genotype"])
+        returned = metrics[-1]
+        stopped = stopped_at(self.events)
+        if stopped is not None and stopped != returned["epoch"]:
+            returned = next(record for record in metrics if record["epoch"] == stopped)
+            state, _ = self._restore(stopped)
+        genotype = Genotype.from_json(returned["genotype"])
+        candidates = None
+        if self.search.method.select is not None:
+            self.progress.message("selecting among random architectures")
+            key = jax.random.fold_in(jax.random.key(self.config.seed), step)
+            score = partial(self.search.validate.score, state)
+            candidates = self.search.method.select(score, key)
+            genotype = candidates[0].genotype
+        found = diagnose(self.search, state, genotype, returned["epoch"])
+        if candidates is not None:
+            found["candidates"] = [{"genotype": c.genotype.to_json(), "accuracy": c.accuracy} for c in candidates]
         path = self.folder.path
         with one_line_errors("write", path):
             save_cells(genotype, path / "cells.svg", path / "cells.png", title=f"{self.search.space.name}")
+        self.folder.write_json(DIAGNOSTICS_FILE, found)
         self.folder.write_json(GENOTYPE_FILE, genotype.to_json())
         with one_line_errors("write", path / "report.html"):
             write_report(path)

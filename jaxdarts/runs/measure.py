@@ -8,17 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdarts.bilevel import get_hyperparameters
 from jaxdarts.curvature import extreme_eigenvalues_of_operator
-from jaxdarts.methods import SearchState
+from jaxdarts.methods import SearchState, local_average
 from jaxdarts.runs.assemble import EpochSums, Search, drop_path, learning_rate
-from jaxdarts.runs.metrics import local_average
+from jaxdarts.runs.config import stopping_rule
 from jaxdarts.spaces import discretise
 
 
 def measure_epoch(
     search: Search, state: SearchState, sums: EpochSums, epoch: int, step: int, history: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The epoch's line of metrics.jsonl, its duration excepted.
+    """The epoch's line of metrics.jsonl, its duration excepted; None for what the method does not learn.
 
     Args:
       search: the run's functions.
@@ -29,33 +30,40 @@ def measure_epoch(
       history: the lines of the epochs before, for the local average of the dominant eigenvalue.
     """
     config, steps = search.config, search.steps_per_epoch
-    valid_loss, valid_accuracy = search.validate(state)
-    alpha = {cell: np.asarray(values, np.float64) for cell, values in state.alpha.items()}
     strengths = search.problem.relax(search.space, state.alpha)
     genotype = discretise(search.space, {cell: np.asarray(value) for cell, value in strengths.items()})
     record: dict[str, Any] = {
         "epoch": epoch,
         "step": step,
-        "train_loss": float(sums.train_loss) / steps,
-        "train_accuracy": int(sums.train_correct) / (steps * config.batch_size),
-        "alpha_loss": float(sums.alpha_loss) / steps,
-        "valid_loss": valid_loss,
-        "valid_accuracy": valid_accuracy,
+        "train_loss": None,
+        "train_accuracy": None,
+        "alpha_loss": None,
+        "valid_loss": None,
+        "valid_accuracy": None,
         "learning_rate": learning_rate(config, epoch),
-        "l2": config.l2,
+        # The shortest text that stands for the number in its precision: 0.0003, not 0.0003000000142492354.
+        "l2": float(str(np.asarray(get_hyperparameters(state.opt_state)["l2"])[()])),
         "drop_path": drop_path(config, epoch),
         "dominant_eigenvalue": None,
         "smallest_eigenvalue": None,
         "largest_magnitude_eigenvalue": None,
         "local_average": None,
-        "hypergradient_norm": float(sums.hypergradient_norm) / steps,
-        "alpha": {cell: values.tolist() for cell, values in alpha.items()},
+        "hypergradient_norm": None,
+        "alpha": None,
         "genotype": genotype.to_json(),
         "skip_connections": genotype.count("skip_connect"),
     }
-    last = epoch == config.epochs - 1
-    if config.curvature_every and (epoch % config.curvature_every == 0 or last):
-        record.update(_curvature(search, state, epoch, history))
+    if "params" in search.method.learns:
+        record["train_loss"] = float(sums.train_loss) / steps
+        record["train_accuracy"] = int(sums.train_correct) / (steps * config.batch_size)
+        record["valid_loss"], record["valid_accuracy"] = search.validate(state)
+    if "alpha" in search.method.learns:
+        record["alpha_loss"] = float(sums.alpha_loss) / steps
+        record["hypergradient_norm"] = float(sums.hypergradient_norm) / steps
+        record["alpha"] = {cell: np.asarray(values, np.float64).tolist() for cell, values in state.alpha.items()}
+        last = epoch == config.epochs - 1
+        if config.curvature_every and (epoch % config.curvature_every == 0 or last):
+            record.update(_curvature(search, state, epoch, history))
     return record
 
 
@@ -72,12 +80,13 @@ def _curvature(
         config.alpha_l2 if config.curvature_weight_decay_shift else 0.0,
         host_loop=True,
     )
+    reach = stopping_rule(config).reach
     before = [record["dominant_eigenvalue"] for record in history]
     measured = [value for value in before if value is not None] + [float(found.largest)]
     return {
         "dominant_eigenvalue": float(found.largest),
         "smallest_eigenvalue": float(found.smallest),
         "largest_magnitude_eigenvalue": float(found.largest_magnitude),
-        # The newest average that is known: it is centred two measurements back (Zela et al. 2020).
-        "local_average": local_average(measured)[-3] if len(measured) >= 3 else None,
+        # The newest average that is known: it is centred some measurements back (Zela et al. 2020).
+        "local_average": local_average(measured, reach)[-1 - reach] if len(measured) > reach else None,
     }

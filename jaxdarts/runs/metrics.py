@@ -1,18 +1,16 @@
-"""How are a run's numbers kept, one JSON object an epoch, and smoothed?"""
+"""How are a run's numbers kept, one JSON object an epoch?"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs.files import write_atomically
-
-LOCAL_AVERAGE_WINDOW = 5  # measurements
 
 
 def append_metrics(path: str | Path, record: Mapping[str, Any]) -> None:
@@ -61,24 +59,6 @@ def truncate_metrics(path: str | Path, num_epochs: int) -> None:
     lines = _whole_part(path.read_bytes()).splitlines()
     kept = [line for line, record in zip(lines, records, strict=True) if record.get("epoch", 0) < num_epochs]
     write_atomically(path, b"".join(line + b"\n" for line in kept))
-
-
-def local_average(values: Sequence[float | None]) -> list[float | None]:
-    """Smooths eigenvalues for the early-stopping test (Zela et al. 2020, section 4.3), as RobustDARTS' tracker does.
-
-    Entry i is the mean of measurements i - 2 to i + 2, of those that exist: the window of five is centred and shorter
-    at both ends. Hence, while a search runs, entry i is settled only once measurement i + 2 is known, and the newest
-    average of n measurements that the reference has is entry n - 3. None (not measured, or not finite) stays None and
-    takes no part. Fewer than three measurements have no average yet.
-    """
-    measured = [(i, float(value)) for i, value in enumerate(values) if value is not None and math.isfinite(value)]
-    result: list[float | None] = [None] * len(values)
-    reach = LOCAL_AVERAGE_WINDOW // 2
-    if len(measured) > reach:
-        for position, (index, _) in enumerate(measured):
-            window = [value for _, value in measured[max(0, position - reach) : position + reach + 1]]
-            result[index] = sum(window) / len(window)
-    return result
 
 
 def _whole_part(content: bytes) -> bytes:

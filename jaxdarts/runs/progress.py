@@ -79,6 +79,13 @@ class RunProgress:
             description = f"epoch {epoch + 1}/{self._num_epochs}"
             self._bar.update(self._task, completed=step, description=description, left=self._left())
 
+    def rewind(self, step: int) -> None:
+        """To be called when the run continues from after another step than the one done last."""
+        if self._started is not None:
+            since, first = self._started
+            self._started = (since, first + step - self._step)  # so that the mean time of a step stays
+        self._step = step
+
     def epoch(self, epoch: int, facts: Mapping[str, str]) -> None:
         """Prints one line about the epoch that has ended; `epoch` counts from 0."""
         parts = [f"epoch {epoch + 1}/{self._num_epochs}", *(f"{name} {value}" for name, value in facts.items())]

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError
+from jaxdarts.methods import StoppingRule, local_average
 from jaxdarts.runs.charts import Values
+from jaxdarts.runs.checks import field_names
+from jaxdarts.runs.config import SearchConfig, stopping_rule
+from jaxdarts.runs.events import Event, read_events
 from jaxdarts.runs.folder import CONFIG_FILE
-from jaxdarts.runs.metrics import local_average, read_metrics
+from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.spaces import Genotype, SearchSpace, load_genotype, load_space
 
-METRICS_FILE, GENOTYPE_FILE = "metrics.jsonl", "genotype.json"
+METRICS_FILE, GENOTYPE_FILE, DIAGNOSTICS_FILE = "metrics.jsonl", "genotype.json", "diagnostics.json"
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,20 @@ class RunRecord:
     metrics: tuple[Mapping[str, Any], ...]  # one an epoch
     genotype: Genotype  # the one returned, or the newest of a run that has not finished
     finished: bool
+    events: tuple[Event, ...] = ()  # what the method decided
+    diagnostics: Mapping[str, Any] | None = None  # of an ended search
+
+    @property
+    def rule(self) -> StoppingRule:
+        """By which eigenvalues were smoothed and, where the method has a rule, judged."""
+        return stopping_rule(
+            SearchConfig(**{name: self.config[name] for name in field_names(SearchConfig) if name in self.config})
+        )
+
+    @property
+    def learns_alpha(self) -> bool:
+        """Whether the method learns alpha, rather than drawing architectures."""
+        return self.metrics[-1].get("alpha") is not None
 
     def values(self, key: str) -> Values:
         """A quantity of every epoch; `skip_normal` and `skip_reduce` count skip connections.
@@ -35,7 +53,7 @@ class RunRecord:
         `local_average` is centred on the epoch, unlike the one in metrics.jsonl, which is the newest that was known.
         """
         if key == "local_average":
-            return local_average(self.values("dominant_eigenvalue"))
+            return local_average(self.values("dominant_eigenvalue"), self.rule.reach)
         if key.startswith("skip_"):
             return [entry.get("skip_connections", {}).get(key.removeprefix("skip_")) for entry in self.metrics]
         return [entry.get(key) for entry in self.metrics]
@@ -66,6 +84,8 @@ def read_run(folder: Path) -> RunRecord:
         if finished
         else Genotype.from_json(metrics[-1].get("genotype") or {}),
         finished=finished,
+        events=tuple(read_events(folder)),
+        diagnostics=_diagnostics(folder) if finished else None,
     )
 
 
@@ -101,6 +121,18 @@ def read_epochs(folder: Path) -> list[dict[str, Any]]:
         if not isinstance(entry.get("epoch"), int):
             raise InputError(f"metrics: line {number} of {str(folder / METRICS_FILE)!r} names no epoch")
     return metrics
+
+
+def _diagnostics(folder: Path) -> Mapping[str, Any] | None:
+    """None for a run of an older version, which has none."""
+    path = folder / DIAGNOSTICS_FILE
+    if not path.exists():
+        return None
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"run_dir: cannot read {str(path)!r}: {error}") from error
+    return value if isinstance(value, dict) else None
 
 
 def _space(config: Mapping[str, Any]) -> SearchSpace:

@@ -11,9 +11,11 @@ from jaxdarts.errors import InputError
 from jaxdarts.runs import charts
 from jaxdarts.runs.charts import FIRST, SECOND, THIRD, Line
 from jaxdarts.runs.draw import CELL_NAMES, operation_colour, state_name
+from jaxdarts.runs.ending import ending, verdict_sentences
 from jaxdarts.runs.evaluate_config import EvaluateConfig
 from jaxdarts.runs.evaluate_record import read_evaluation
 from jaxdarts.runs.evaluate_report import render_evaluation
+from jaxdarts.runs.events import STOP
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors, run_command
 from jaxdarts.runs.page import Quantities, card, escape, number, render_page, time_text, versions_text
@@ -73,7 +75,7 @@ def _render(run: RunRecord) -> str:
             "Search space": run.config.get("space", run.space.name),
             "Data set": run.config.get("dataset"),
             "Method": run.config.get("method"),
-            "Hypergradient": run.config.get("hypergradient"),
+            "Hypergradient": run.config.get("hypergradient") if run.learns_alpha else "none",
             "Seed": run.config.get("seed"),
             "Epochs": f"{len(run.epochs)} of {run.config.get('epochs', len(run.epochs))}",
             "Time": time_text(run),
@@ -84,7 +86,7 @@ def _render(run: RunRecord) -> str:
         finished=run.finished,
         cells_heading="Found cells" if run.finished else f"Cells after epoch {run.epochs[-1]}",
         genotype=run.genotype,
-        sections=f"<h2>Search</h2>{_charts(run)}<h2>Operation strengths</h2>{strengths}",
+        sections=f"<h2>Search</h2>{_charts(run)}{ending(run)}<h2>Operation strengths</h2>{strengths}",
         config=run.config,
         run=run,
         quantities=_QUANTITIES,
@@ -98,6 +100,7 @@ def _outcome(run: RunRecord) -> Iterable[str]:
         yield f"This run has not finished: {len(run.epochs)} of {planned} epochs are done."
     elif len(run.epochs) < planned:
         yield f"The search stopped after {len(run.epochs)} of {planned} epochs."
+    yield from verdict_sentences(run)
     accuracy = {
         epoch: value for epoch, value in zip(run.epochs, run.values("valid_accuracy"), strict=True) if value is not None
     }
@@ -105,7 +108,8 @@ def _outcome(run: RunRecord) -> Iterable[str]:
         last, best = max(accuracy), max(accuracy, key=lambda epoch: accuracy[epoch])
         note = ", the best of all epochs" if best == last else f" (best: {accuracy[best]:.1%}, epoch {best})"
         note = note if len(accuracy) > 1 else ""
-        yield f"The supernet's validation accuracy after epoch {last} is {accuracy[last]:.1%}{note}."
+        of = "" if run.learns_alpha else ", restricted to the architecture drawn last,"
+        yield f"The supernet's validation accuracy{of} after epoch {last} is {accuracy[last]:.1%}{note}."
     skips, total = run.genotype.count("skip_connect"), 2 * run.genotype.num_nodes
     yield (
         f"Skip connections: {skips['normal']} of {total} operations in the normal cell, "
@@ -117,6 +121,9 @@ def _outcome(run: RunRecord) -> Iterable[str]:
         yield (
             f"The dominant eigenvalue's local average went from {number(average[0])} to {number(average[-1])}{ratio}."
         )
+    stopped = bool(run.events) and run.events[-1]["action"] == STOP
+    if stopped or (run.diagnostics or {}).get("candidates"):  # said above
+        return
     chosen = run.genotype_epochs()
     if run.finished and chosen and chosen[-1] != run.epochs[-1]:
         yield f"The genotype returned is that of epoch {chosen[-1]}, not of the last epoch."
@@ -143,23 +150,30 @@ def _charts(run: RunRecord) -> str:
         line("local_average", "its local average", FIRST),
         line("smallest_eigenvalue", "smallest eigenvalue", SECOND, faint=True),
     ]
+    for event in run.events:
+        abandoned = {entry["epoch"]: entry["dominant_eigenvalue"] for entry in event.get("abandoned", ())}
+        values = [abandoned.get(epoch) for epoch in run.epochs]
+        eigenvalues.append(Line(f"given up, L2 {event.get('l2_before')}", values, THIRD, faint=True))
     skips = [
         line("skip_normal", "normal cell", FIRST, stepped=True),
         line("skip_reduce", "reduction cell", SECOND, stepped=True),
     ]
     norms = [line("hypergradient_norm", "norm", FIRST)]
     epochs = run.epochs
+    marks = [(event["decided_at"], "stopped") for event in run.events if event["action"] == STOP]
+    marks += [(event["epoch"], f"L2 to {event['l2']:g}") for event in run.events if event["action"] != STOP]
     wide = card(
         "Curvature of the validation loss in alpha",
-        charts.line_chart("eigenvalues", epochs, eigenvalues, width=11.4, zero_line=True),
-        "Ends of the Hessian's spectrum; the local average is the centred mean of five measurements. A dominant "
+        charts.line_chart("eigenvalues", epochs, eigenvalues, width=11.4, zero_line=True, marks=marks),
+        "Ends of the Hessian's spectrum; the local average is the centred mean of "
+        f"{2 * run.rule.reach + 1} measurements. A dominant "
         "eigenvalue that keeps growing goes with architectures that generalise worse (Zela et al. 2020).",
     )
     pairs = [
         card("Losses", charts.line_chart("losses", epochs, losses)),
         card("Accuracies", charts.line_chart("accuracies", epochs, accuracies, percent=True)),
         card(
-            "Skip connections in the genotype",
+            f"Skip connections in the {'genotype' if run.learns_alpha else 'architecture drawn last'}",
             charts.line_chart("skips", epochs, skips, counts_up_to=2 * run.space.num_nodes),
         ),
         card("Hypergradient norm", charts.line_chart("norms", epochs, norms)),

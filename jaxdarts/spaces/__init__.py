@@ -1,7 +1,7 @@
 """Search spaces and genotypes: plain data, no JAX."""
 
 from jaxdarts.spaces.cell import DARTS, S1, S2, S3, S4, S5, SPACES
-from jaxdarts.spaces.discretise import discretise
+from jaxdarts.spaces.discretise import discretise, one_hot, one_hot_choices
 from jaxdarts.spaces.files import find_genotype, load_genotype, load_space, space_to_json
 from jaxdarts.spaces.genotype import Genotype
 from jaxdarts.spaces.published import GENOTYPES
@@ -24,5 +24,7 @@ __all__ = [
     "find_genotype",
     "load_genotype",
     "load_space",
+    "one_hot",
+    "one_hot_choices",
     "space_to_json",
 ]

@@ -16,6 +16,11 @@ The error of a quantity is |ours - reference| / |reference| in the Euclidean nor
 for a single array below 1e-12 of its group's), the error is absolute, or relative to that group. Genotypes are equal
 (0) or not (inf).
 
+    python tests/golden/check.py FILE.json ...
+
+compares our early stopping with the decisions that RobustDARTS took in logged searches: a list of runs with `epochs`
+(those measured), `lambda_max`, and `local_average` and `early_stop` (null: ran to the end), see check_runs.py.
+
 Exit code: 0 when every error is at most 1e-9; 1 when one is larger; 2 when a file can't be read or understood.
 """
 
@@ -42,6 +47,9 @@ from jaxdarts.errors import InputError
 from jaxdarts.interop import from_torch, network_of, to_torch
 from jaxdarts.networks import Supernet, softmax_weights
 from jaxdarts.spaces import CELL_TYPES, DARTS, SPACES, Genotype, SearchSpace, count_edges, discretise
+
+sys.path.insert(0, str(Path(__file__).parent))  # also where a test loads this file
+from check_runs import check_run, read_runs, table  # noqa: E402
 
 TOLERANCE = 1e-9
 # Of the reference's norm; what is smaller than this beside its group is rounding.
@@ -286,10 +294,15 @@ def _same_keys(name: str, ours: Mapping[str, Any], reference: Arrays) -> dict[st
 def main(arguments: list[str] | None = None) -> int:
     """Prints a table for each file; returns the exit code."""
     parser = argparse.ArgumentParser(description="Relative errors against golden cases of the PyTorch reference.")
-    parser.add_argument("files", nargs="+", metavar="FILE.npz")
+    parser.add_argument("files", nargs="+", metavar="FILE")
     code = 0
     for path in parser.parse_args(arguments).files:
         try:
+            if Path(path).suffix == ".json":
+                rows = [check_run(run) for run in read_runs(path)]
+                print(f"{path}: early stopping of RobustDARTS", *table(rows), sep="\n", flush=True)
+                code = code if all(row.agrees for row in rows) else max(code, 1)
+                continue
             case = read_case(path)
             print(f"{path}: {case.meta.get('space', 'genotype network')}", flush=True)
             for row in check_case(case):

@@ -72,6 +72,28 @@ def test_shapes_are_enough_to_restore_and_old_checkpoints_go(tmp_path: Path) -> 
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["save_000003", "save_000004"]
 
 
+def test_checkpoints_that_are_asked_for_stay_and_the_newest_of_a_step_is_meant(tmp_path: Path) -> None:
+    like = jax.eval_shape(small_state)
+    with Checkpoints(tmp_path, keep=1) as checkpoints:
+        for step in (10, 20, 30):
+            checkpoints.save(step, small_state(step), also_keep=[10, step])
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["save_000001", "save_000003"]
+        with pytest.raises(RunError, match="no checkpoint of step 20"):
+            checkpoints.restore(20, like)
+    with Checkpoints(tmp_path, keep=1) as checkpoints:  # another process does not know what was asked for before
+        restored = checkpoints.restore(10, like)
+        assert restored.step == 10
+        assert_identical(restored.state, small_state(10))
+        checkpoints.save(10, small_state(7), also_keep=[10, 30])  # the run went back to 10 and changed something
+        checkpoints.save(20, small_state(20), also_keep=[10])
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == ["save_000004", "save_000005"]
+        assert_identical(checkpoints.restore(10, like).state, small_state(7))
+        damage(tmp_path / "save_000004" / "description" / "metadata", "truncate")
+        checkpoints._steps.clear()  # as in another process
+        with pytest.raises(RunError, match="no checkpoint of step 10"):
+            checkpoints.restore(10, like)
+
+
 def test_another_kind_of_state_is_refused_by_name(tmp_path: Path) -> None:
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, small_state())

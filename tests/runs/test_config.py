@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.config import PRESETS, SearchConfig, check_config
+from jaxdarts.methods import StoppingRule
+from jaxdarts.runs.config import PRESETS, SearchConfig, check_config, stopping_rule
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -66,6 +67,13 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("momentum", 1.0, "momentum must be at least 0 and less than 1; got 1.0"),
     ("train_portion", 1.0, "train_portion must be greater than 0 and less than 1; got 1.0"),
     ("train_portion", 0, "train_portion must be greater than 0 and less than 1; got 0"),
+    ("method", "darts-es ", "unknown method 'darts-es '; choose from darts, darts-ada, darts-es, random, random-ws"),
+    ("es_rule", "papers", "unknown es_rule 'papers'; choose from code, paper, quick"),
+    ("es_window", 4, "es_window must be odd, since the average is centred; got 4"),
+    ("es_window", 0, "es_window must be at least 1; got 0"),
+    ("es_threshold", 0.0, "es_threshold must be greater than 0; got 0.0"),
+    ("ada_factor", 1.0, "ada_factor must be greater than 1; got 1.0"),
+    ("selection_samples", 0, "selection_samples must be at least 1; got 0"),
     ("l2", -1e-4, "l2 must be at least 0; got -0.0001"),
     ("drop_path", 1.0, "drop_path must be"),
     ("unrolled_steps", 0, "unrolled_steps must be at least 1; got 0"),
@@ -91,6 +99,37 @@ def test_bad_values_are_named(field: str, value: Any, message: str) -> None:
     with pytest.raises(InputError, match=f"^{message}") as caught:
         check_config(dataclasses.replace(SearchConfig(), **{field: value}))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "darts-ada", "ada_max_l2": 1e-4}, r"ada_max_l2 must be at least l2 \(0.0003\).*; got 0.0001"),
+        ({"method": "darts-ada", "l2": 0.0}, "l2 must be greater than 0 for darts-ada"),
+        ({"method": "darts-es", "curvature_every": 0}, "curvature_every must be at least 1 for darts-es"),
+        (
+            {"method": "darts-es", "es_rule": "paper"},
+            r"es_window 5, es_lag 5 and es_first_epoch 10 \(es_rule 'paper', curvature_every 1\) give a first decision "
+            r"after 18 epochs, too late for epochs 10; choose smaller ones or epochs of at least 19",
+        ),
+        ({"method": "darts-ada", "es_window": 15}, "es_window 15, .* too late for epochs 10"),
+        ({"method": "random-ws", "selection_samples": 3}, "selection_finalists must be at most selection_samples"),
+    ],
+)
+def test_what_a_method_needs(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        check_config(dataclasses.replace(SearchConfig(), **changes))
+    check_config(dataclasses.replace(SearchConfig(), **{**changes, "method": "darts"}))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_rules_of_the_presets_can_fire(preset: str) -> None:
+    for method in ("darts-es", "darts-ada"):
+        config = dataclasses.replace(PRESETS[preset], method=method)
+        check_config(config)
+        assert stopping_rule(config).first_decision < config.epochs - 2
+    changed = dataclasses.replace(config, curvature_every=2, es_rule="code", es_threshold=2.0, es_first_epoch=0)
+    assert stopping_rule(changed) == StoppingRule(5, 4, 2.0, 0, frequency=2)
 
 
 def test_every_number_has_a_range() -> None:

@@ -1,8 +1,7 @@
-"""Are a run's numbers kept whole, and smoothed as the reference does?"""
+"""Are a run's numbers kept whole?"""
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from pathlib import Path
@@ -13,34 +12,7 @@ import pytest
 from jaxdarts.errors import InputError
 from jaxdarts.runs import files
 from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.metrics import append_metrics, local_average, read_metrics, truncate_metrics
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "robustdarts_local_average.json"
-
-
-def test_local_average_equals_the_reference_tracker() -> None:
-    """Three searches logged by RobustDARTS: S1 on CIFAR-10, S3 on SVHN with and without an early stop."""
-    runs = json.loads(GOLDEN.read_text())
-    assert len(runs) == 3
-    for run in runs:
-        assert local_average(run["lambda_max"]) == pytest.approx(run["local_average"], rel=1e-12)
-
-
-def test_local_average_while_a_search_runs() -> None:
-    """The reference appends, at measurement n, the mean of the last five (of all, before there are five)."""
-    run = json.loads(GOLDEN.read_text())[0]
-    values = run["lambda_max"]
-    for n in range(3, len(values) + 1):
-        newest = np.mean(values[max(0, n - 5) : n])
-        assert local_average(values[:n])[n - 3] == pytest.approx(newest, rel=1e-12)
-        assert newest == pytest.approx(run["local_average"][n - 3], rel=1e-12)
-
-
-def test_local_average_of_few_or_missing_measurements() -> None:
-    assert local_average([]) == []
-    assert local_average([1.0, 2.0]) == [None, None]
-    assert local_average([1.0, None, 2.0, math.nan, 6.0]) == [3.0, None, 3.0, None, 3.0]
-    assert local_average([0.0, 3.0, 6.0]) == [3.0, 3.0, 3.0]
+from jaxdarts.runs.metrics import append_metrics, read_metrics, truncate_metrics
 
 
 def test_append_and_read(tmp_path: Path) -> None:

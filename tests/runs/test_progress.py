@@ -42,6 +42,21 @@ def test_a_continued_run_counts_only_its_own_steps(monkeypatch: pytest.MonkeyPat
     assert progress.seconds_left == pytest.approx(24.0)
 
 
+def test_a_run_that_goes_back_has_more_steps_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    progress = RunProgress(num_steps=100, num_epochs=10, stream=io.StringIO())
+    for step in (1, 2, 3):
+        now[0] += 3.0
+        progress.advance(step, 0)
+    assert progress.seconds_left == pytest.approx(3.0 * 97)
+    progress.rewind(1)
+    assert progress.seconds_left == pytest.approx(3.0 * 99)
+    now[0] += 3.0
+    progress.advance(2, 0)
+    assert progress.seconds_left == pytest.approx(3.0 * 98) and progress.steps_here == 3
+
+
 def test_a_terminal_gets_a_bar_and_the_lines() -> None:
     stream = Terminal()
     with RunProgress(num_steps=2, num_epochs=1, stream=stream) as progress:

@@ -165,6 +165,68 @@ def test_returned_genotype_of_an_earlier_epoch_is_pointed_out(tmp_path: Path) ->
     assert "The genotype returned is that of epoch 0" in write_report(folder).read_text()
 
 
+DIAGNOSTICS: dict[str, Any] = {
+    "epoch": 4,
+    "operations": {
+        "skip_connect": {"normal": 5, "reduce": 1},
+        "parameter_free": {"normal": 6, "reduce": 7},
+        "all": {"normal": 8, "reduce": 8},
+    },
+    "discretisation": {
+        "relaxed": {"loss": 0.9, "accuracy": 0.7125},
+        "one_hot": {"loss": 2.5, "accuracy": 0.25},
+        "accuracy_change": -0.4625,
+    },
+    "eigenvalues": {"values": [0.5, -0.25, 0.125], "residuals": [0.0, 1e-9, 1e-8], "of": 56},
+}
+
+
+def with_events(folder: Path, *events: dict[str, Any], method: str, **diagnostics: Any) -> str:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"method": method}))
+    genotype = json.loads((folder / "genotype.json").read_text())
+    (folder / "events.json").write_text(json.dumps([{"genotype": genotype, **event} for event in events]))
+    (folder / "diagnostics.json").write_text(json.dumps(DIAGNOSTICS | diagnostics))
+    return write_report(folder).read_text()
+
+
+def test_diagnostics_and_roll_backs(tmp_path: Path) -> None:
+    abandoned = [{"epoch": epoch, "dominant_eigenvalue": 0.7, "valid_accuracy": 0.5} for epoch in (3, 4)]
+    event = {"action": "roll back", "decided_at": 4, "epoch": 2, "l2_before": 3e-4, "l2": 3e-3, "abandoned": abandoned}
+    page = with_events(synthetic_run(tmp_path / "run", S1, epochs=5), event, method="darts-ada")
+    Page(page)
+    for words in (
+        "Went back from epoch 4 to the end of epoch 2, L2 from 0.0003 to 0.003.",
+        "Early stopping would have returned the genotype of epoch 2",
+        "given up, L2 0.0003",
+        "the centred mean of 3 measurements",  # of the preset's rule
+        "<td class=number>5 of 8</td>",
+        "<td class=number>71.25%</td><td class=number>0.9</td>",
+        "changes by -46.2 points",
+        "The 3 largest by magnitude of 56 eigenvalues",
+        "exact up to rounding",
+        'id="spectrum-',
+        'id="distribution-',
+    ):
+        assert words in page, words
+
+
+def test_an_early_stop_is_said_once(tmp_path: Path) -> None:
+    event = {"action": "stop", "decided_at": 4, "epoch": 2}
+    page = with_events(synthetic_run(tmp_path / "run", S1, epochs=5), event, method="darts-es")
+    assert page.count("the genotype of epoch 2 is returned") == 1
+    assert "The genotype returned is that of epoch" not in page
+
+
+def test_random_search_has_finalists(tmp_path: Path) -> None:
+    folder = synthetic_run(tmp_path / "run", S1, eigenvalues=False)
+    candidates = [{"genotype": json.loads((folder / "genotype.json").read_text()), "accuracy": 0.625}]
+    page = with_events(folder, method="random-ws", candidates=candidates, discretisation=None, eigenvalues=None)
+    Page(page)
+    assert "best of 1 finalists" in page and "62.5%" in page and "<td class=number>62.50%</td>" in page
+    assert "Discretisation without" not in page and 'id="spectrum-' not in page
+
+
 def test_text_from_the_run_is_escaped(tmp_path: Path) -> None:
     folder = synthetic_run(tmp_path / "<b>run", S5, epochs=1)
     config = json.loads((folder / "config.json").read_text())

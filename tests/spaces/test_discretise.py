@@ -8,7 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxdarts.errors import InputError
-from jaxdarts.spaces import CELL_TYPES, S1, S2, S3, Genotype, SearchSpace, count_edges, discretise
+from jaxdarts.spaces import (
+    CELL_TYPES,
+    S1,
+    S2,
+    S3,
+    S5,
+    Genotype,
+    SearchSpace,
+    count_edges,
+    discretise,
+    one_hot,
+    one_hot_choices,
+)
 
 TINY = SearchSpace.uniform("tiny", ("none", "skip_connect", "sep_conv_3x3"), num_nodes=2)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -118,6 +130,37 @@ def test_columns_belong_to_the_edge() -> None:
     second = discretise(S1, {cell: 1 - array for cell, array in first.items()})
     assert second.normal[:2] == (("dil_conv_3x3", 0), ("dil_conv_5x5", 1))
     assert second.reduce[:2] == (("avg_pool_3x3", 0), ("dil_conv_3x3", 1))
+
+
+@given(st.from_type(SearchSpace), SEEDS)
+def test_one_hot_weights_are_read_back_as_the_genotype(space: SearchSpace, seed: int) -> None:
+    genotype = discretise(space, strengths(space, seed))
+    weights = one_hot(space, genotype)
+    assert discretise(space, weights).canonical() == genotype.canonical()
+    for cell in CELL_TYPES:
+        assert weights[cell].shape == space.alpha_shape(cell) and weights[cell].dtype == np.float32
+        assert set(np.unique(weights[cell])) <= {0, 1} and weights[cell].sum() == 2 * space.num_nodes
+
+
+def test_one_hot_weights_of_a_genotype_of_another_space() -> None:
+    genotype = discretise(S2, strengths(S2, 0))
+    with pytest.raises(InputError, match="genotype: 4 nodes do not fit space 's5', which has 1"):
+        one_hot(S5, genotype)
+    foreign = Genotype((("noise", 0), *genotype.normal[1:]), (2,), genotype.reduce, (2,))
+    with pytest.raises(InputError, match="genotype: normal edge 0->2 has 'noise'; space 's2' has skip_connect, sep_"):
+        one_hot(S2, foreign)
+
+
+@given(st.from_type(SearchSpace))
+def test_choices_are_those_of_the_spaces_genotypes(space: SearchSpace) -> None:
+    total = 1
+    for cell in CELL_TYPES:
+        for node in range(space.num_nodes):
+            choices = one_hot_choices(space, cell, node)
+            assert choices.shape[1:] == (node + 2, space.alpha_shape(cell)[1])
+            assert (choices.sum(axis=(1, 2)) == 2).all() and (choices.sum(axis=2) <= 1).all()
+            total *= len(np.unique(choices, axis=0))
+    assert total == space.num_genotypes()
 
 
 def test_bad_strengths() -> None:

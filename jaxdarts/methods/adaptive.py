@@ -1,0 +1,49 @@
+"""DARTS-ADA (Zela et al. 2020, algorithm 1): go back and regularise more strongly when the curvature grows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from jaxdarts.errors import InputError
+from jaxdarts.methods.darts import darts
+from jaxdarts.methods.early_stopping import STOPPING_RULES, StoppingRule, stop_of_history
+from jaxdarts.methods.search import SearchMethod, SearchProblem
+from jaxdarts.methods.verdict import History, RollBack
+
+
+def darts_ada(
+    problem: SearchProblem,
+    *,
+    rule: StoppingRule = STOPPING_RULES["paper"],
+    factor: float = 10.0,
+    max_l2: float = 0.03,
+    **options: Any,
+) -> SearchMethod:
+    """DARTS that, where DARTS-ES would stop, goes back to the returned epoch and continues with `factor` times the L2.
+
+    The whole state goes back, and with it what is derived from it: schedules follow the epoch, and the history of
+    eigenvalues ends at the epoch returned to. Once L2 is `max_l2` nothing is tested any more.
+
+    Args:
+      problem: search space and supernet.
+      rule: when to go back, and where to.
+      factor: of L2, greater than 1.
+      max_l2: L2 grows no further than this.
+      options: of `darts`.
+
+    Differs from RobustDARTS, where after a restart the old tracker goes on with the abandoned eigenvalues, the virtual
+    step keeps the old L2, the curves keep the abandoned epochs, and the last restart is told by a rounded logarithm.
+    """
+    if not factor > 1:
+        raise InputError(f"factor of darts_ada must be greater than 1; got {factor}")
+
+    def decide(history: History) -> RollBack | None:
+        l2 = history[-1]["l2"]
+        if not 0 < l2 < max_l2 or math.isclose(l2, max_l2, rel_tol=1e-6):
+            return None
+        returns = stop_of_history(rule, history)
+        # Rounded, so that ten times 0.0003 is 0.003 and not 0.0029999999999999996.
+        return None if returns is None else RollBack(returns, min(float(f"{factor * l2:.9g}"), max_l2))
+
+    return darts(problem, **options)._replace(decide=decide, returnable=rule.returnable)

@@ -1,0 +1,51 @@
+"""How do stored images become the batches of a run?"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdarts.data import Dataset, augment, normalise, take_batch, to_unit
+from jaxdarts.methods import Batch
+from jaxdarts.runs.folder import RunConfig
+
+
+class SearchData(NamedTuple):
+    """Both halves of the training images, on the device."""
+
+    train: Batch  # images as stored (uint8 or float), [N, H, W, C]
+    valid: Batch
+
+
+def on_device(dataset: Dataset, part: np.ndarray) -> Batch:
+    """The training images with these indices, as stored."""
+    return Batch(jnp.asarray(dataset.train_images[part]), jnp.asarray(dataset.train_labels[part]))
+
+
+def augmented(config: RunConfig, dataset: Dataset, data: Batch, indices: jax.Array, key: jax.Array) -> Batch:
+    """A batch as it is trained on."""
+    images, labels = take_batch(data, indices)
+    images = augment(
+        key,
+        images,
+        dataset.mean,
+        dataset.std,
+        padding=config.crop_padding,
+        flip=config.flip,
+        cutout_length=config.cutout_length if config.cutout else 0,
+    )
+    return Batch(images.astype(working_dtype(config)), labels)
+
+
+def plain(config: RunConfig, dataset: Dataset, data: Batch, indices: jax.Array) -> Batch:
+    """A batch as it is measured on: normalised only."""
+    images, labels = take_batch(data, indices)
+    return Batch(normalise(to_unit(images), dataset.mean, dataset.std).astype(working_dtype(config)), labels)
+
+
+def working_dtype(config: RunConfig) -> Any:
+    """Of w, alpha and the images."""
+    return jnp.dtype(jnp.float32 if config.precision == "bfloat16" else config.precision)
