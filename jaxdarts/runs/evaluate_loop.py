@@ -281,7 +281,8 @@ class _Run:
             multiply_adds=cost.multiply_adds,
         )
         with one_line_errors("write", path):
-            save_cells(result.genotype, path / "cells.svg", path / "cells.png", title=self.config.genotype)
+            title = Path(self.config.genotype).name
+            save_cells(result.genotype, path / "cells.svg", path / "cells.png", title=title)
         kept = ("test_error", "best_epoch", "best_test_error", "parameters", "multiply_adds")
         self.folder.write_json(RESULT_FILE, {name: getattr(result, name) for name in kept})
         with one_line_errors("write", path / "report.html"):

@@ -15,6 +15,7 @@ import pytest
 
 from jaxdarts.errors import InputError, RunError
 from jaxdarts.runs.config import SearchConfig
+from jaxdarts.runs.evaluate_config import EvaluateConfig
 from jaxdarts.runs.folder import RunFolder, check_creatable, check_resumable, check_same_config, stored_config
 
 CONFIG = SearchConfig(seed=3)
@@ -36,6 +37,8 @@ def test_default_names_say_what_the_run_is_and_never_clash(tmp_path: Path, monke
     folders = [RunFolder.create(config) for _ in range(3)]
     assert len({folder.path for folder in folders}) == 3
     assert all(folder.path.name.startswith("own_space-cells-seed3-") for folder in folders)
+    folders.append(RunFolder.create(EvaluateConfig(genotype="runs/s1-run/", dataset="cifar10", seed=4)))
+    assert folders[-1].path.name.startswith("evaluate-s1-run-cifar10-seed4-")
     for folder in folders:
         folder.close()
 
@@ -52,6 +55,17 @@ def test_a_folder_with_anything_in_it_is_refused_and_left_alone(tmp_path: Path) 
     assert [entry.name for entry in (tmp_path / "other").iterdir()] == ["thesis.tex"]
     with pytest.raises(InputError, match="is a file"):
         RunFolder.create(CONFIG, tmp_path / "other" / "thesis.tex")
+
+
+def test_a_folder_of_another_command_is_not_continued(tmp_path: Path) -> None:
+    evaluation = EvaluateConfig(genotype="DARTS_V2")
+    RunFolder.create(evaluation, tmp_path / "run").close()
+    with pytest.raises(InputError, match=r"not one of python -m jaxdarts.search; .* python -m jaxdarts.evaluate"):
+        RunFolder.reopen(CONFIG, tmp_path / "run")
+    RunFolder.reopen(evaluation, tmp_path / "run").close()
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / "config.json").write_text(json.dumps(dataclasses.asdict(CONFIG)))  # names no command
+    RunFolder.reopen(CONFIG, tmp_path / "older").close()
 
 
 def test_what_a_killed_start_leaves_counts_as_empty(tmp_path: Path) -> None:
