@@ -75,8 +75,8 @@ def parse_search(argv: Sequence[str] | None = None) -> tuple[SearchConfig, RunOp
         PRESETS,
         argv,
         prog="python -m jaxdarts.search",
-        description="Searches for a network's cells by gradient (DARTS) and writes the found genotype, its drawing, "
-        "the curvature on the way and a report to a run folder.",
+        description="Searches for a network's cells by gradient (DARTS, RobustDARTS) or at random and writes the found "
+        "genotype, its drawing, the curvature on the way and a report to a run folder.",
     )
     config = SearchConfig(**{name: getattr(arguments, name) for name in field_names(SearchConfig)})
     return config, RunOptions(**{name: getattr(arguments, name) for name in field_names(RunOptions)})
