@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jaxdarts.evaluate import main
+from jaxdarts.runs.progress import RunProgress
 from jaxdarts.spaces import GENOTYPES
 from tests.runs.tiny import tiny_evaluation, tiny_flags
 
@@ -41,9 +43,9 @@ def without_times(path: Path) -> list[dict[str, object]]:
     return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
-def start(path: Path, flags: list[str]) -> subprocess.Popen[str]:
+def start(path: Path, flags: list[str]) -> subprocess.Popen[bytes]:
     """The command, once its first checkpoint is there."""
-    process = subprocess.Popen([*COMMAND, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*COMMAND, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not any((path / "checkpoints").glob("save_*")) and time.monotonic() < deadline:
         assert process.poll() is None, "the run ended before it could be stopped"
@@ -51,11 +53,8 @@ def start(path: Path, flags: list[str]) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_run_resumes_to_the_same_bits(
-    folder: Path, finished: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = folder / number.name
+def test_killed_run_resumes_to_the_same_bits(folder: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "killed"
     flags = [*tiny_flags(tiny_evaluation(folder)), "--checkpoint-every-minutes", "0", "--run-dir", str(path)]
     process = start(path, flags)
     process.send_signal(signal.SIGSTOP)
@@ -63,15 +62,31 @@ def test_stopped_run_resumes_to_the_same_bits(
         assert main(["--resume", "--run-dir", str(path)]) == 2
         assert f"is in use by process {process.pid}" in capsys.readouterr().err
     finally:
-        process.send_signal(number)
-        process.send_signal(signal.SIGCONT)
-        _, errors = process.communicate()
-    if number == signal.SIGINT:
-        assert process.returncode == 130 and "python -m jaxdarts.evaluate --resume" in errors
+        process.kill()
+        process.wait()
     assert not (path / "result.json").exists()
     assert main(["--resume", "--run-dir", str(path)]) == 0
     assert without_times(path) == without_times(finished)
     assert (path / "result.json").read_bytes() == (finished / "result.json").read_bytes()
+
+
+def test_ctrl_c_saves_and_exits_with_130(
+    folder: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, advance = folder / "interrupted", RunProgress.advance
+
+    def interrupted(self: RunProgress, step: int, epoch: int) -> None:
+        advance(self, step, epoch)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunProgress, "advance", interrupted)
+        assert main([*tiny_flags(tiny_evaluation(folder)), "--run-dir", str(path)]) == 130
+    hint = f"python -m jaxdarts.evaluate --resume --run-dir {path}"
+    assert hint in capsys.readouterr().err.splitlines()[-1]
+    assert main(["--resume", "--run-dir", str(path)]) == 0
+    assert without_times(path) == without_times(finished)
 
 
 def test_a_run_is_a_genotype(finished: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

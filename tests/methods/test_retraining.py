@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,6 +18,8 @@ from jaxdarts.spaces import Genotype
 
 GENOTYPE = Genotype((("sep_conv_3x3", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("sep_conv_3x3", 1)), (2,))
 NOISY = Genotype((("noise", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("noise", 1)), (2,))
+
+quickly = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def problem(genotype: Genotype = GENOTYPE, auxiliary: bool = True, **options: Any) -> RetrainProblem:
@@ -49,13 +52,13 @@ def test_steps_move_everything_and_trace_once(genotype: Genotype) -> None:
     method = make(problem(genotype))
     traces = 0
 
-    @jax.jit
+    @quickly
     def step(state: RetrainState, batch: Batch) -> Any:
         nonlocal traces
         traces += 1
         return method.step(state, batch)
 
-    first = state = jax.jit(method.init)(jax.random.key(0))
+    first = state = quickly(method.init)(jax.random.key(0))
     for seed in range(2):
         state, info = step(state, batch(seed))
         assert all(np.isfinite(value) for value in info) and info.auxiliary_loss > 0
@@ -74,7 +77,7 @@ def test_a_step_is_one_of_sgd_on_both_losses() -> None:
     one = problem(auxiliary_weight=0.4)
     rate, l2, clip = 0.05, 3e-4, 0.5
     method = make(one, uses_drop_path=False, momentum=0.9, l2=l2, clip_norm=clip)
-    state = jax.jit(method.init)(jax.random.key(0))
+    state = quickly(method.init)(jax.random.key(0))
     data = batch()
 
     def total(params: Any) -> tuple[jax.Array, list[jax.Array]]:
@@ -83,11 +86,11 @@ def test_a_step_is_one_of_sgd_on_both_losses() -> None:
         losses = [-jax.nn.log_softmax(scores)[jnp.arange(6), data.labels].mean() for scores in heads]
         return losses[0] + 0.4 * losses[1], losses
 
-    gradient, both = jax.jit(jax.grad(total, has_aux=True))(state.params)
+    gradient, both = quickly(jax.grad(total, has_aux=True))(state.params)
     norm = np.sqrt(sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(gradient)))
     assert norm > clip
     expected = jax.tree.map(lambda w, g: w - rate * (g * clip / norm + l2 * w), state.params, gradient)
-    new, info = jax.jit(method.step)(state, data)
+    new, info = quickly(method.step)(state, data)
     assert_same(new.params, expected, 1e-5)
     np.testing.assert_allclose((info.train_loss, info.auxiliary_loss), both, rtol=1e-5)
     np.testing.assert_allclose(info.gradient_norm, norm, rtol=1e-4)
@@ -95,9 +98,9 @@ def test_a_step_is_one_of_sgd_on_both_losses() -> None:
 
 def test_no_drop_path_is_drop_path_of_probability_zero() -> None:
     data, one = batch(), problem()
-    state = jax.jit(make(one).init)(jax.random.key(0))
-    without, _ = jax.jit(make(one, uses_drop_path=False).step)(state, data)
-    step = jax.jit(make(one).step)
+    state = quickly(make(one).init)(jax.random.key(0))
+    without, _ = quickly(make(one, uses_drop_path=False).step)(state, data)
+    step = quickly(make(one).step)
     zero, _ = step(state, data)
     assert_same(without, zero, 1e-5)
     dropped, _ = step(with_drop(state, 0.5), data)
@@ -108,34 +111,34 @@ def test_no_drop_path_is_drop_path_of_probability_zero() -> None:
 def test_seeds_under_vmap_equal_seeds_one_by_one() -> None:
     method = make(problem())
     keys = jax.random.split(jax.random.key(3), 2)
-    together = jax.jit(jax.vmap(method.init))(keys)
-    together, _ = jax.jit(jax.vmap(method.step, in_axes=(0, None)))(together, batch())
-    alone = jax.jit(method.step)
+    together = quickly(jax.vmap(method.init))(keys)
+    together, _ = quickly(jax.vmap(method.step, in_axes=(0, None)))(together, batch())
+    alone = quickly(method.step)
     for index, key in enumerate(keys):
-        state, _ = alone(jax.jit(method.init)(key), batch())
+        state, _ = alone(quickly(method.init)(key), batch())
         assert_same(jax.tree.map(lambda leaf, i=index: leaf[i], together), state, 1e-4)
 
 
 def test_without_the_head_its_loss_is_zero_and_the_weight_nothing() -> None:
     one = problem(auxiliary=False, auxiliary_weight=9.0)
-    state = jax.jit(make(one).init)(jax.random.key(0))
-    loss = jax.jit(lambda p, s, b: retraining_loss(one, p, batch=b, batch_stats=s))
+    state = quickly(make(one).init)(jax.random.key(0))
+    loss = quickly(lambda p, s, b: retraining_loss(one, p, batch=b, batch_stats=s))
     total, (_, train_loss, auxiliary_loss) = loss(state.params, state.batch_stats, batch())
     assert float(auxiliary_loss) == 0 and float(total) == float(train_loss)
 
 
 def test_bfloat16_keeps_float32_weights_and_is_near() -> None:
     narrow, wide = problem(compute_dtype=jnp.bfloat16), problem()
-    state = jax.jit(make(wide).init)(jax.random.key(0))
-    (after, info), (_, expected) = (jax.jit(make(one).step)(state, batch()) for one in (narrow, wide))
+    state = quickly(make(wide).init)(jax.random.key(0))
+    (after, info), (_, expected) = (quickly(make(one).step)(state, batch()) for one in (narrow, wide))
     assert {leaf.dtype for leaf in jax.tree.leaves(after.params)} == {jnp.dtype(jnp.float32)}
     np.testing.assert_allclose(info.train_loss, expected.train_loss, rtol=0.05)
 
 
 def test_sums_leave_masked_examples_out() -> None:
     one, data = problem(), batch()
-    state = jax.jit(make(one).init)(jax.random.key(0))
-    sums = jax.jit(lambda mask: retrained_sums(one, state.params, state.batch_stats, data, mask))
+    state = quickly(make(one).init)(jax.random.key(0))
+    sums = quickly(lambda mask: retrained_sums(one, state.params, state.batch_stats, data, mask))
     masks = jnp.eye(6, dtype=bool)
     each = [sums(mask) for mask in masks]
     loss, correct = sums(jnp.ones(6, bool))

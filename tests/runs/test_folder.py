@@ -38,7 +38,7 @@ def test_default_names_say_what_the_run_is_and_never_clash(tmp_path: Path, monke
     assert len({folder.path for folder in folders}) == 3
     assert all(folder.path.name.startswith("own_space-cells-seed3-") for folder in folders)
     folders.append(RunFolder.create(EvaluateConfig(genotype="runs/s1-run/", dataset="cifar10", seed=4)))
-    assert folders[-1].path.name.startswith("evaluate-s1-run-cifar10-seed4-")
+    assert folders[-1].path.name.startswith("evaluate-s1_run-cifar10-seed4-")
     for folder in folders:
         folder.close()
 
