@@ -42,6 +42,8 @@ def stopped_at(events: Sequence[Event]) -> int | None:
 def describe(event: Event) -> str:
     """One sentence, for people."""
     decided, epoch = event["decided_at"], event["epoch"]
+    if event["action"] == STOP and decided == epoch:
+        return f"Stopped after epoch {decided}."
     if event["action"] == STOP:
         return f"Stopped after epoch {decided}; the genotype of epoch {epoch} is returned."
     return f"Went back from epoch {decided} to the end of epoch {epoch}, L2 from {event['l2_before']} to {event['l2']}."

@@ -134,7 +134,7 @@ class _Run:
             return state, sums, 0, 0.0
         state, sums = restored.state
         self.saved_at = f"step {restored.step}"
-        self.events = restored.extra["events"]
+        self.events = restored.extra.get("events", [])  # an older version saved none
         self._forget_from(restored.step // self.search.steps_per_epoch)
         return state, sums, restored.step, float(restored.extra["seconds"])
 

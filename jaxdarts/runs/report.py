@@ -98,7 +98,7 @@ def _outcome(run: RunRecord) -> Iterable[str]:
     planned = run.config.get("epochs", len(run.epochs))
     if not run.finished:
         yield f"This run has not finished: {len(run.epochs)} of {planned} epochs are done."
-    elif len(run.epochs) < planned:
+    elif len(run.epochs) < planned and not run.events:
         yield f"The search stopped after {len(run.epochs)} of {planned} epochs."
     yield from verdict_sentences(run)
     accuracy = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
@@ -16,16 +16,25 @@ from jaxdarts.networks.supernet import Alpha
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.inputs import SearchData, plain
 
-_IN_FLIGHT = 64  # architectures that are scored before the host waits for one
+_TOGETHER = 16  # architectures that an accelerator scores in one program
+_IN_FLIGHT = 64  # groups that are scored before the host waits for one
 
 
 class Validator:
-    """Loss and accuracy on the validation half, in evaluation mode. One compiled program serves all calls.
+    """Loss and accuracy on the validation half, in evaluation mode. One compiled program serves all calls on a CPU.
 
     Batches are not augmented. Differs from RobustDARTS, which also measures on augmented images.
     """
 
-    def __init__(self, config: SearchConfig, dataset: Dataset, problem: SearchProblem, data: SearchData) -> None:
+    def __init__(
+        self,
+        config: SearchConfig,
+        dataset: Dataset,
+        problem: SearchProblem,
+        data: SearchData,
+        together: int | None = None,
+    ) -> None:
+        """`together`: architectures that one program scores; None: one on a CPU, which gains nothing by more."""
         self._data, self._batch_size = data, config.batch_size
         self._relax = jax.jit(problem.relax, static_argnums=0)
         self._space = problem.space
@@ -39,6 +48,9 @@ class Validator:
             return eval_mode_sums(given, state.params, state.batch_stats, weights, batch, mask)
 
         self._sums = sums
+        self._together = together or (1 if jax.default_backend() == "cpu" else _TOGETHER)
+        many = jax.jit(jax.vmap(sums, in_axes=(None, 0, None, None, None)))
+        self._group_sums = sums if self._together == 1 else many
 
     def __call__(self, state: SearchState, weights: Mapping[str, Any] | None = None) -> tuple[float, float]:
         """Mean cross-entropy and accuracy.
@@ -48,7 +60,7 @@ class Validator:
           weights: mixing weights, {"normal", "reduce"}: float[edges, operations]; None for those of the state's alpha.
         """
         weights = self._relax(self._space, state.alpha) if weights is None else weights
-        losses, correct = self._totals(state, weights, None)
+        losses, correct = self._totals(self._sums, state, weights, None)
         size = self._data.valid.labels.shape[0]
         return sum(map(float, losses)) / size, sum(map(int, correct)) / size
 
@@ -60,21 +72,23 @@ class Validator:
         """
         size = self._data.valid.labels.shape[0]
         examples = size if num_batches is None else min(size, num_batches * self._batch_size)
-        total: list[list[jax.Array]] = []
-        for index in range(len(weights["normal"])):
-            one = {cell: value[index] for cell, value in weights.items()}
-            total.append(self._totals(state, one, num_batches)[1])
-            if len(total) > _IN_FLIGHT:
+        count, total = len(weights["normal"]), []
+        for start in range(0, count, self._together):
+            # The last group is filled up with its last architecture, so that there is one shape.
+            rows = np.minimum(np.arange(start, start + self._together), count - 1)
+            group = {cell: value[rows] if self._together > 1 else value[start] for cell, value in weights.items()}
+            total.append(self._totals(self._group_sums, state, group, num_batches)[1])
+            if len(total) >= _IN_FLIGHT:
                 jax.block_until_ready(total[-_IN_FLIGHT])
-        return np.array([sum(map(int, correct)) for correct in total]) / examples
+        correct = [np.sum(np.stack([np.atleast_1d(batch) for batch in batches]), axis=0) for batches in total]
+        return np.concatenate(correct)[:count] / examples
 
     def _totals(
-        self, state: SearchState, weights: Mapping[str, Any], num_batches: int | None
+        self, sums: Callable[..., Any], state: SearchState, weights: Mapping[str, Any], num_batches: int | None
     ) -> tuple[list[jax.Array], list[jax.Array]]:
         weights = {cell: jnp.asarray(value, state.drop_path.dtype) for cell, value in weights.items()}
         batches = islice(eval_batches(self._data.valid.labels.shape[0], self._batch_size), num_batches)
         found = [
-            self._sums(state, weights, self._data.valid, jnp.asarray(indices), jnp.asarray(mask))
-            for indices, mask in batches
+            sums(state, weights, self._data.valid, jnp.asarray(indices), jnp.asarray(mask)) for indices, mask in batches
         ]
         return [loss for loss, _ in found], [correct for _, correct in found]

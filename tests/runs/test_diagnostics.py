@@ -19,6 +19,7 @@ from jaxdarts.runs.assemble import Search, assemble
 from jaxdarts.runs.diagnostics import diagnose, is_parameter_free
 from jaxdarts.runs.inputs import plain
 from jaxdarts.runs.loop import SearchResult, run_search
+from jaxdarts.runs.validate import Validator
 from jaxdarts.spaces import Genotype, one_hot
 from tests.runs.tiny import tiny_config
 
@@ -107,4 +108,7 @@ def test_scores_of_many_are_those_of_each_and_nothing_is_compiled_again(result: 
     assert not compiled
     each = [accuracy(search, found.state, {cell: w[i] for cell, w in weights.items()}) for i in range(5)]
     np.testing.assert_allclose(scores, each)
+    pairs = Validator(search.config, search.dataset, search.problem, search.data, together=2)  # as accelerators do
+    np.testing.assert_allclose(pairs.score(found.state, weights, None), each)
+    np.testing.assert_allclose(pairs.score(found.state, weights, 1), search.validate.score(found.state, weights, 1))
     assert len(set(each)) > 1
