@@ -30,6 +30,10 @@ _REWORDINGS = (
         r"^Error parsing (\S+): no type matching \S*INT\S* .*? from \['(.*?)'\].*",
         r"\1 must be a whole number or None; got '\2'",
     ),
+    (
+        r"^Error parsing (\S+): no type matching \S*FLOAT\S* .*? from \['(.*?)'\].*",
+        r"\1 must be a number or None; got '\2'",
+    ),
     (r"^Missing value for argument '(\S+)'.*", r"\1 needs a value"),
     (r"^Unrecognized options:", "unexpected argument:"),
 )

@@ -50,6 +50,7 @@ def test_a_negative_value_is_no_flag() -> None:
         ("--no-epochs", "unknown flag '--no-epochs'"),
         ("--epochs x", "--epochs must be a whole number; got 'x'"),
         ("--image-size 1.5", "--image-size must be a whole number or None; got '1.5'"),
+        ("--es-threshold fast", "--es-threshold must be a number or None; got 'fast'"),
         ("--learning-rate fast", "--learning-rate must be a number; got 'fast'"),
         ("--epochs", "--epochs needs a value"),
         ("s1", "unexpected argument: s1"),
