@@ -49,7 +49,7 @@ def size_of(name: str) -> Size:
     return SIZES[name]
 
 
-def make_problem(space: str, size: Size, remat: bool = False) -> jd.SearchProblem:
+def make_problem(space: str, size: Size, remat: int = 0) -> jd.SearchProblem:
     found = jd.load_space(space)
     return jd.SearchProblem(
         found, jd.Supernet(found, 10, size.channels, size.cells, remat), (size.image, size.image, 3)
@@ -62,7 +62,7 @@ def make_batch(size: Size, seed: int) -> jd.Batch:
     return jd.Batch(jax.random.normal(images, shape), jax.random.randint(labels, (size.batch,), 0, 10))
 
 
-def make_ready(space: str, size: Size, hypergradient: Callable[..., Any], remat: bool = False) -> Ready:
+def make_ready(space: str, size: Size, hypergradient: Callable[..., Any], remat: int = 0) -> Ready:
     """Settings of optimisers are the published ones; they do not touch the time."""
     problem = make_problem(space, size, remat)
     method = jd.darts(

@@ -30,7 +30,7 @@ class Options:
     spaces: tuple[str, ...] = ("s1", "darts")  # search spaces
     sizes: tuple[str, ...] = ("small",)  # tiny, small, medium or paper
     forms: tuple[str, ...] = FORMS
-    remat: bool = False  # of ours, keep only each cell's inputs for the backward pass
+    remat: int = 0  # of ours, first cells of which the backward pass keeps only the inputs
     quick: bool = False  # the smallest, to see that everything works
     output: Path | None = None  # JSON
 
@@ -44,7 +44,7 @@ def peak_megabytes() -> float:
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def two_steps(space: str, size: str, form: str, remat: bool) -> dict[str, float]:
+def two_steps(space: str, size: str, form: str, remat: int) -> dict[str, float]:
     """Peak resident memory in MB: after imports, and after two steps; seconds of the second. Run in a new process."""
     import time
 

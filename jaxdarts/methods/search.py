@@ -109,7 +109,7 @@ class SearchProblem(NamedTuple):
         images = jnp.zeros((1, *self.image_shape), self.dtype)
         # Not rematerialised: numbers from the pool must not leave the trace of one cell for another's.
         with one_pool(key):
-            variables = self.supernet.clone(remat=False).init(key, images, weights)
+            variables = self.supernet.clone(remat=0).init(key, images, weights)
         return variables["params"], variables.get("batch_stats", {})
 
     def loss(self, params: Any, alpha: Alpha, inputs: LossInputs) -> tuple[jax.Array, NetworkResult]:

@@ -30,15 +30,15 @@ class Supernet(nn.Module):
       num_classes: outputs.
       channels: C, channels of the first cell's nodes.
       num_cells: cells in the chain.
-      remat: in training, keep only what goes into each cell for the backward pass, and compute what is inside again
-        (`rematerialise`).
+      remat: in training, keep only what goes into each of this many first cells for the backward pass, and compute what
+        is inside again (`rematerialise`). The first cells keep most: a reduction halves what a cell holds.
     """
 
     space: SearchSpace
     num_classes: int
     channels: int = 16
     num_cells: int = 8
-    remat: bool = False
+    remat: int = 0
 
     @nn.compact
     def __call__(
@@ -82,7 +82,7 @@ class Supernet(nn.Module):
                 normalise_pools=True,
                 name=f"cell_{index}",
             )
-            if self.remat and train and not self.is_initializing():
+            if index < self.remat and train and not self.is_initializing():
                 output = self._rematerialised(cell, before, last, gates, noise_key)
             else:
                 output = cell(before, last, gates, train, noise_key)

@@ -41,9 +41,9 @@ from jaxdarts.methods import (
     SearchState,
 )
 from jaxdarts.networks import OPERATIONS, Supernet
-from jaxdarts.runs.config import SearchConfig, stopping_rule
+from jaxdarts.runs.config import REMATS, SearchConfig, stopping_rule
 from jaxdarts.runs.inputs import SearchData, augmented, on_device, plain, working_dtype
-from jaxdarts.runs.memory import exceeds_memory
+from jaxdarts.runs.memory import cells_to_rematerialise
 from jaxdarts.runs.validate import Validator
 from jaxdarts.spaces import SearchSpace, load_space
 
@@ -139,14 +139,14 @@ def build_problem(
 ) -> SearchProblem:
     """The space and the supernet of a configuration."""
 
-    def problem(remat: bool) -> SearchProblem:
+    def problem(remat: int) -> SearchProblem:
         supernet = Supernet(space, num_classes, config.channels, config.cells, remat)
         compute_dtype = jnp.bfloat16 if config.precision == "bfloat16" else None
         return SearchProblem(space, supernet, image_shape, working_dtype(config), compute_dtype=compute_dtype)
 
-    if config.remat != "auto":
-        return problem(config.remat == "on")
-    return problem(remat=exceeds_memory(problem(remat=False), config.batch_size))
+    if config.remat == "auto":
+        return problem(cells_to_rematerialise(problem(0), config.batch_size))
+    return problem({"off": 0, "on": config.cells}[config.remat] if config.remat in REMATS else int(config.remat))
 
 
 def build_method(config: SearchConfig, problem: SearchProblem) -> SearchMethod:

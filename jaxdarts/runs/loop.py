@@ -157,13 +157,14 @@ class _Run:
         height, width, channels = data.image_shape
         num_weights = sum(leaf.size for leaf in jax.tree.leaves(state.params))
         train, valid = (len(part.labels) for part in self.search.data)
+        rematerialised = self.search.problem.supernet.remat
         facts = {
             "space": f"{self.search.space.name}: {len(self.search.space.operation_names)} operations, "
             f"{self.search.space.num_edges} edges a cell",
             "data": f"{data.name}: {train} images train w, {valid} train alpha; "
             f"{height}x{width}x{channels}, {data.num_classes} classes",
             "network": f"{config.cells} cells, {config.channels} channels, {num_weights:,} weights"
-            + (", cells rematerialised" if self.search.problem.supernet.remat else ""),
+            + (f", {rematerialised} cells rematerialised" if rematerialised else ""),
             "method": config.method
             + (f", hypergradient {config.hypergradient}" if "alpha" in self.search.method.learns else ""),
             "run": f"{config.epochs} epochs of {self.search.steps_per_epoch} steps, batch {config.batch_size}, "

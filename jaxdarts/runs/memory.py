@@ -1,4 +1,4 @@
-"""Does a gradient fit into memory, or must its cells be rematerialised?"""
+"""How many cells must be rematerialised for a gradient to fit into memory?"""
 
 from __future__ import annotations
 
@@ -11,23 +11,50 @@ import jax.numpy as jnp
 
 from jaxdarts.methods import Batch, LossInputs, SearchProblem
 from jaxdarts.networks import init_alpha
+from jaxdarts.networks.stem import cell_layout
 
 # A program asks for about this many times what its backward pass reads (measured: darts at the paper's size, 1.2).
 PROGRAM_OVER_KEPT = 1.25
 # No program of fewer image positions times channels times cells comes near any machine's memory.
 SMALL = 1 << 20
+# What a gradient may take on a CPU, where a process shares the memory with others. Recomputing the first of eight
+# cells, which hold a fifth to a quarter, takes 3 % longer (docs/performance.md).
+CPU_BYTES = 6.5e9
 
 
-def exceeds_memory(problem: SearchProblem, batch_size: int) -> bool:
-    """Whether a gradient is expected to need more than three quarters of the device's memory.
+def cells_to_rematerialise(problem: SearchProblem, batch_size: int) -> int:
+    """The fewest first cells to rematerialise so that a gradient stays below three quarters of the device's memory.
+
+    On a CPU also below `CPU_BYTES`. A cell is taken to keep in proportion to its image positions times channels.
 
     Cost: for large settings one tracing of the network, some seconds.
     """
     height, width, _ = problem.image_shape
-    if batch_size * height * width * problem.supernet.channels * problem.supernet.num_cells <= SMALL:
-        return False
+    supernet = problem.supernet
+    if batch_size * height * width * supernet.channels * supernet.num_cells <= SMALL:
+        return 0
     memory = memory_bytes()
-    return memory is not None and PROGRAM_OVER_KEPT * kept_bytes(problem, batch_size) > 0.75 * memory
+    limit = math.inf if memory is None else 0.75 * memory
+    if jax.default_backend() == "cpu":
+        limit = min(limit, CPU_BYTES)
+    needed = PROGRAM_OVER_KEPT * kept_bytes(problem, batch_size)
+    weights = _cell_weights(supernet.num_cells)
+    for cells in range(supernet.num_cells):
+        # Cells that are computed again come last in the backward pass, one at a time, when the others have gone.
+        most = max([sum(weights[cells:]), *weights[:cells]])
+        if needed * most / sum(weights) <= limit:
+            return cells
+    return supernet.num_cells
+
+
+def _cell_weights(num_cells: int) -> list[float]:
+    """What each cell keeps, relative to the first: positions times channels; a reduction has edges of both sizes."""
+    weights, size = [], 1.0
+    for cell_type, _, _ in cell_layout(num_cells, 1):
+        weights.append(size if cell_type == "normal" else 0.75 * size)
+        if cell_type == "reduce":
+            size /= 2
+    return weights
 
 
 def kept_bytes(problem: SearchProblem, batch_size: int) -> int:

@@ -26,7 +26,7 @@ def make(
     hypergradient: str = "first_order",
     space: SearchSpace = SPACE,
     drop_path: bool = False,
-    remat: bool = False,
+    remat: int = 0,
     compute_dtype: Any = None,
     **settings: Any,
 ) -> SearchMethod:
@@ -119,7 +119,7 @@ def test_rematerialised_search_is_the_same() -> None:
     """From the same weights, with drop path and noise, in parts as the search command runs it."""
     train, valid = batches(0)
     states = []
-    for remat in (False, True):
+    for remat in (0, 1):
         search = make("darts", "unrolled", NOISY, drop_path=True, remat=remat)
         state = jax.jit(search.init)(jax.random.key(0))
         states.append((state, search.step(state, train, valid)[0]))

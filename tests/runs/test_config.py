@@ -90,7 +90,8 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("hypergradient", "second_order", "unknown hypergradient 'second_order'; choose from conjugate_gradient, "),
     ("split", "random", "unknown split 'random'; choose from file, shuffled"),
     ("precision", "fp32", "unknown precision 'fp32'"),
-    ("remat", "yes", "unknown remat 'yes'; choose from auto, off, on"),
+    ("remat", "yes", "unknown remat 'yes'; choose from auto, off, on or a number of cells"),
+    ("remat", "4", r"remat must be at most cells \(3\); got 4"),
 ]
 
 
