@@ -5,7 +5,8 @@
 
 A step is one step on alpha and one on the weights. Ours: exact second order, the central difference, and first order,
 in parts as the search command runs them. PyTorch's (`pytorch_supernet.py`, if torch is installed): the central
-difference and first order, the better of one thread and all. Medians over rounds that run every form once.
+difference and first order, the better of one thread and all. Ours and PyTorch's run in a process each, with the
+settings of the commands' allocator. Medians over rounds that run every form once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,12 @@ from typing import Any
 
 import jax
 from _common import command, headline, interleaved_medians, setting, table, write_json
+from _process import in_new_process
 from _search import Size, make_ready, size_of
 
 import jaxdarts as jd
 from jaxdarts.errors import InputError
+from jaxdarts.runs.allocator import keep_freed_memory
 
 FORMS: dict[str, Callable[[], Any]] = {
     "exact": jd.unrolled,
@@ -75,16 +78,32 @@ def torch_forms(space: str, size: Size) -> dict[str, Callable[[], Any]]:
     return forms
 
 
-def measure(options: Options, space: str, size: Size) -> dict[str, float]:
-    """Median seconds of every form."""
-    forms: dict[str, Callable[[], Any]] = {}
+def our_seconds(space: str, size_name: str, names: Sequence[str], repeats: int) -> dict[str, float]:
+    """Median seconds of our forms. Run in a new process."""
+    size = size_of(size_name)
+    keep_freed_memory(size.batch, size.image, size.channels, size.cells)
+    return interleaved_medians({name: make_ready(space, size, FORMS[name]()).step for name in names}, repeats)
+
+
+def torch_seconds(space: str, size_name: str, repeats: int) -> dict[str, float]:
+    """Median seconds of PyTorch's forms, with the same settings of the allocator. Run in a new process."""
+    size = size_of(size_name)
+    keep_freed_memory(size.batch, size.image, size.channels, size.cells)
+    return interleaved_medians(torch_forms(space, size), repeats)
+
+
+def measure(options: Options, space: str, size: str) -> dict[str, float]:
+    """Median seconds of every form; ours and PyTorch's threads and heaps do not meet."""
     for name in options.forms:
         if name not in FORMS:
             raise InputError(f"forms: unknown form {name!r}; choose from {', '.join(FORMS)}")
-        forms[name] = make_ready(space, size, FORMS[name]()).step
+    cache = jax.config.jax_compilation_cache_dir
+    seconds = in_new_process(
+        "step_time", "our_seconds", space, size, options.forms, options.repeats, cache=cache and Path(cache)
+    )
     if options.torch and importlib.util.find_spec("torch") is not None:
-        forms |= torch_forms(space, size)
-    return interleaved_medians(forms, options.repeats)
+        seconds |= in_new_process("step_time", "torch_seconds", space, size, options.repeats)
+    return dict(seconds)
 
 
 def ratios(seconds: dict[str, float]) -> dict[str, float]:
@@ -111,13 +130,12 @@ def main(options: Options) -> dict[str, Any]:
         print(f"\n{name}: batch {size.batch}, {size.channels} channels, {size.cells} cells, {size.image}x{size.image}")
         lines, headers = [], ["milliseconds a step"]
         for space in options.spaces:
-            seconds = measure(options, space, size)
+            seconds = measure(options, space, name)
             compared = ratios(seconds)
             content["rows"].append({"space": space, "size": name, "seconds": seconds, "ratios": compared})
             headers = ["milliseconds a step", *seconds, *compared]
             cells = [f"{1e3 * value:.0f}" for value in seconds.values()]
             lines.append([space, *cells, *(f"{value:.2f}" for value in compared.values())])
-            jax.clear_caches()
         print(table(headers, lines))
     if options.output is not None:
         write_json(options.output, content)

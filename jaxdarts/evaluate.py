@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxdarts.runs.allocator import restart_with_large_pages
+from jaxdarts.runs.allocator import keep_freed_memory, restart_with_large_pages
 from jaxdarts.runs.command_line import parse_evaluate
 from jaxdarts.runs.exit_codes import exit_code
 
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate(argv: Sequence[str] | None) -> None:
     config, options = parse_evaluate(argv)
+    keep_freed_memory(config.batch_size, config.image_size, config.channels, config.cells)
     from jaxdarts.runs.compilation import quicken_compilation
     from jaxdarts.runs.evaluate_loop import run_evaluation  # imports JAX, for which --help should not wait
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxdarts.runs.allocator import restart_with_large_pages
+from jaxdarts.runs.allocator import keep_freed_memory, restart_with_large_pages
 from jaxdarts.runs.command_line import parse_search
 from jaxdarts.runs.exit_codes import exit_code
 
@@ -22,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _search(argv: Sequence[str] | None) -> None:
     config, options = parse_search(argv)
+    keep_freed_memory(config.batch_size, config.image_size, config.channels, config.cells)
     from jaxdarts.runs.compilation import quicken_compilation
     from jaxdarts.runs.loop import run_search  # imports JAX, for which --help and a mistyped flag should not wait
 

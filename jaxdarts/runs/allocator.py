@@ -1,12 +1,17 @@
-"""How does a command get its memory in large pages, which makes steps up to 1.4 times as fast?"""
+"""How does a command get its memory in large pages, and keep it between steps, which makes them faster?"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import sys
 
 TUNABLE = "glibc.malloc.hugetlb"
+# Options of mallopt(3): all threads share one heap, which is never mapped apart and never trimmed.
+_KEEP = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
+# Up to this many positions times channels times cells a step's memory is a few gigabytes at most.
+KEPT_UP_TO = 1 << 20
 
 
 def restart_with_large_pages() -> None:
@@ -24,6 +29,20 @@ def restart_with_large_pages() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def keep_freed_memory(batch_size: int, image_size: int | None, channels: int, cells: int) -> None:
+    """Makes the C library keep what a step frees for the next one, if the network is small enough for that.
+
+    Otherwise a step's buffers go back to the system and are cleared page by page when they are taken again. In return
+    the heap grows by up to half: large networks, and those whose image size is not known yet, are left alone. Call it
+    before JAX starts its threads, which get heaps of their own otherwise. Nothing happens without glibc.
+    """
+    small = image_size is not None and batch_size * image_size**2 * channels * cells <= KEPT_UP_TO
+    if small and _is_new_glibc():
+        library = ctypes.CDLL(None)
+        for option, value in _KEEP.values():
+            library.mallopt(option, value)
 
 
 def _is_new_glibc() -> bool:

@@ -34,3 +34,22 @@ def test_restart(given: str | None) -> None:
     else:
         before = "" if given is None else f"{given}:"
         assert (len(starts), last) == (2, f"{before}glibc.malloc.hugetlb=1 ['--a b', 'c']")
+
+
+@pytest.mark.skipif(not allocator._is_new_glibc(), reason="needs glibc")
+@pytest.mark.parametrize(("image_size", "kept"), [(16, True), (512, False), (None, False)])
+def test_freed_memory_is_kept_for_small_networks(image_size: int | None, kept: bool) -> None:
+    code = (
+        "import resource\n"
+        "from jaxdarts.runs.allocator import keep_freed_memory\n"
+        f"keep_freed_memory(32, {image_size}, 8, 3)\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    bytearray(1 << 26)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "faults()\n"
+        "print(faults())\n"
+    )
+    environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=0"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert (int(done.stdout) < 100) == kept  # 16,384 pages of 4 KB otherwise
