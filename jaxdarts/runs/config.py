@@ -150,7 +150,7 @@ class SearchConfig:
     statistics and optimisers are float32."""
     remat: str = "auto"
     """First cells of which a backward pass keeps only the inputs and computes the inside again, which takes less memory
-    and longer: a number, off (none), on (all), or auto (as few as keep a gradient within 6.5 GB on a CPU, and within
+    and longer: a number, off (none), on (all), or auto (as few as keep a gradient within 8 GB on a CPU, and within
     three quarters of the memory anywhere)."""
     step_compilation: str = "auto"
     """whole (one program a step), parts (a gradient and a product program, each used several times: compiles in half

@@ -19,7 +19,7 @@ PROGRAM_OVER_KEPT = 1.25
 SMALL = 1 << 20
 # What a gradient may take on a CPU, where a process shares the memory with others. Recomputing the first of eight
 # cells, which hold a fifth to a quarter, takes 3 % longer (docs/performance.md).
-CPU_BYTES = 6.5e9
+CPU_BYTES = 8e9
 
 
 def cells_to_rematerialise(problem: SearchProblem, batch_size: int) -> int:
