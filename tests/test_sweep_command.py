@@ -21,7 +21,7 @@ from tests.runs.tiny import tiny_config, tiny_evaluation
 
 def sweep_file(folder: Path) -> Path:
     """Two runs with an evaluation each, of which the second fails when it has read its data."""
-    # Without curvature: that is compiled and tested elsewhere.
+    # Without curvature, whose programs would have to be compiled too.
     search, evaluation = tiny_config(folder, curvature_every=0, spectrum_size=0), tiny_evaluation(folder)
     text = "[grid]\nbatch_size = [10, 1000]\n"
     for name, config, default in (

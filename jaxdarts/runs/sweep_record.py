@@ -21,8 +21,8 @@ QUANTITIES = {
     "valid_accuracy": "Validation accuracy",
     "dominant_eigenvalue": "Dominant eigenvalue",
     "accuracy_drop": "Discretisation drop",
-    "skip_normal": "Skips, normal cell",
-    "skip_reduce": "Skips, reduction cell",
+    "skip_normal": "Skips, normal",
+    "skip_reduce": "Skips, reduction",
     "test_error": "Test error",
 }
 

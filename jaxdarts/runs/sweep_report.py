@@ -72,7 +72,7 @@ def _main_table(groups: Sequence[Group], sweep: SweepRecord) -> Table:
     labels, names = _labels(sweep), _measured(groups)
     header = [*labels, "runs", *(_heading(name) for name in names)]
     with_best = "test_error" in names
-    header += ["Best of seeds by validation, %"] if with_best else []
+    header += ["Best seed's test error, %"] if with_best else []
     rows = []
     for group in groups:
         row = [*(_text(group.values[label]) for label in labels), f"{len(group.runs)} of {group.planned}"]
