@@ -89,6 +89,7 @@ _MODULES = {
     "ritz_pairs": "curvature",
     "run_evaluation": "runs.evaluate_loop",
     "run_search": "runs.loop",
+    "run_sweep": "runs.sweep_loop",
     "sample_weights": "methods",
     "set_hyperparameters": "bilevel",
     "softmax_weights": "networks",
@@ -102,6 +103,7 @@ _MODULES = {
     "virtual_step_optimiser": "bilevel",
     "weight_optimiser": "bilevel",
     "write_report": "runs.report",
+    "write_sweep_report": "runs.sweep_report",
 }
 
 __all__ = [
@@ -185,6 +187,7 @@ __all__ = [
     "ritz_pairs",
     "run_evaluation",
     "run_search",
+    "run_sweep",
     "sample_weights",
     "set_hyperparameters",
     "softmax_weights",
@@ -198,6 +201,7 @@ __all__ = [
     "virtual_step_optimiser",
     "weight_optimiser",
     "write_report",
+    "write_sweep_report",
 ]
 
 if TYPE_CHECKING:
@@ -282,6 +286,8 @@ if TYPE_CHECKING:
     from jaxdarts.runs.evaluate_loop import EvaluationResult, run_evaluation
     from jaxdarts.runs.loop import SearchResult, run_search
     from jaxdarts.runs.report import write_report
+    from jaxdarts.runs.sweep_loop import run_sweep
+    from jaxdarts.runs.sweep_report import write_sweep_report
     from jaxdarts.spaces import (
         GENOTYPES,
         SPACES,

@@ -1,10 +1,11 @@
-"""The command `python -m jaxdarts.report`: how is a run's report written again?"""
+"""The command `python -m jaxdarts.report`: how is the report of a run or a sweep written again?"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from jaxdarts.errors import InputError, RunError
@@ -18,18 +19,27 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes report.html from the files in a run's folder and prints its path.
+    """Writes report.html, and a sweep's tables, from the files in a folder and prints the page's path.
 
     Returns:
       The exit code: 0 done, 2 bad input, 1 if the page could not be written.
     """
-    parser = _Parser(prog="python -m jaxdarts.report", description="Writes a run's report.html again from its files.")
-    parser.add_argument("run_dir", metavar="RUN_DIR", help="folder that a search wrote, finished or not")
+    parser = _Parser(
+        prog="python -m jaxdarts.report",
+        description="Writes report.html again from a folder's files; a sweep's tables too.",
+    )
+    parser.add_argument(
+        "run_dir", metavar="DIR", help="folder that a search, an evaluation or a sweep wrote, finished or not"
+    )
     try:
         arguments = parser.parse_args(argv)
-        from jaxdarts.runs.report import write_report  # imports matplotlib, for which --help should not wait
+        # These import matplotlib, for which --help should not wait.
+        from jaxdarts.runs.report import write_report
+        from jaxdarts.runs.sweep_record import SWEEP_FILE
+        from jaxdarts.runs.sweep_report import write_sweep_report
 
-        print(write_report(arguments.run_dir))
+        is_sweep = (Path(arguments.run_dir) / SWEEP_FILE).is_file()
+        print((write_sweep_report if is_sweep else write_report)(arguments.run_dir))
         return DONE
     except InputError as error:
         return _fail(error, BAD_INPUT)

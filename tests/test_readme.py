@@ -19,6 +19,7 @@ import jaxdarts
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.evaluate_config import EvaluateConfig
+from jaxdarts.runs.sweep_file import read_sweep
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/numerics.md", "docs/adding_things.md")
@@ -88,11 +89,14 @@ def test_the_added_method_holds_alpha(additions: dict[str, Any]) -> None:
     assert alphas == [0, 0, 1, 2]
 
 
-def test_toml_in_the_documents_is_a_space_that_loads(tmp_path: Path) -> None:
+def test_toml_in_the_documents_is_a_space_or_a_sweep_that_loads(tmp_path: Path) -> None:
     blocks = [block for document in DOCUMENTS for block in _blocks(document, "toml")]
     assert blocks
     for block in blocks:
         (tmp_path / "space.toml").write_text(block)
+        if "[grid]" in block:
+            assert len(read_sweep(tmp_path / "space.toml").points) > 1
+            continue
         assert jaxdarts.load_space(str(tmp_path / "space.toml"), jaxdarts.OPERATIONS).num_genotypes() > 1
 
 
@@ -113,6 +117,7 @@ def test_files_of_the_package_that_are_named_exist(document: str) -> None:
 
 def test_flags_in_the_readme_exist() -> None:
     known = {*field_names(SearchConfig), *field_names(EvaluateConfig), "run_dir", "resume", "config", "set", "help"}
+    known |= {"sweep_dir", "jobs", "retry"}
     flags = {flag.replace("-", "_") for flag in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", _text("README.md"))}
     assert flags <= known
 

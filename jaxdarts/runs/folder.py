@@ -78,7 +78,7 @@ class RunFolder:
             path, is_new = _make_folder(config, run_dir)
         folder = None
         try:
-            folder = cls(path, _lock_folder(path))
+            folder = cls(path, lock_folder(path))
             check_creatable(path)  # again, under the lock: another process may have been faster
             recorded = {"command": config.command, **dataclasses.asdict(config), **run_facts(device), **(facts or {})}
             folder.write_json(CONFIG_FILE, recorded)
@@ -103,7 +103,7 @@ class RunFolder:
         """
         check_resumable(run_dir, config.command)
         check_same_config(config, run_dir)
-        folder = cls(run_dir, _lock_folder(run_dir))
+        folder = cls(run_dir, lock_folder(run_dir))
         for torn in run_dir.rglob(".*.tmp"):  # a write that was killed
             torn.unlink(missing_ok=True)
         return folder
@@ -249,7 +249,13 @@ def _is_ours_and_empty(name: str) -> bool:
     return name == LOCK_FILE or (name.startswith(".") and name.endswith(".tmp"))
 
 
-def _lock_folder(path: Path) -> int | None:
+def lock_folder(path: Path, argument: str = "run_dir") -> int | None:
+    """Locks a folder until the descriptor is closed or the process ends; None on a file system without locks.
+
+    Raises:
+      InputError: another process holds it; `argument` is what the message calls the folder.
+      RunError: the lock cannot be written.
+    """
     # The kernel drops the lock when the process ends, also after kill -9, so a lock file left behind locks nothing.
     with one_line_errors("write", path / LOCK_FILE):
         lock = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o644)
@@ -261,7 +267,9 @@ def _lock_folder(path: Path) -> int | None:
     except BlockingIOError:
         owner = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
         os.close(lock)
-        raise InputError(f"run_dir: {str(path)!r} is in use by process {owner}; choose another --run-dir") from None
+        raise InputError(
+            f"{argument}: {str(path)!r} is in use by process {owner}; choose another --{argument.replace('_', '-')}"
+        ) from None
     except OSError as error:
         os.close(lock)
         if error.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):

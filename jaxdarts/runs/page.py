@@ -63,7 +63,35 @@ def render_page(
         "epoch_table": epoch_table(run, quantities),
         "settings": settings(config),
     }
-    template = resources.files("jaxdarts.runs").joinpath("report_template.html").read_text(encoding="utf-8")
+    return _fill(_template(), parts)
+
+
+def render_plain_page(
+    *, heading: str, subheading: str, facts: Mapping[str, object], outcome: str, finished: bool, sections: str
+) -> str:
+    """As `render_page`, for what is not one run: `sections` is all that follows the outcome."""
+    before, _, rest = _template().partition("<!-- run -->")
+    parts = {
+        "title": escape(heading),
+        "heading": escape(heading),
+        "subheading": escape(subheading),
+        "facts": "".join(
+            f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items()
+        ),
+        "state": "" if finished else "unfinished",
+        "outcome": escape(outcome),
+        "sections": sections,
+        "cells_width": "0",
+        "gradient": "none",
+    }
+    return _fill(before + "{{sections}}" + rest.partition("<!-- end of run -->")[2], parts)
+
+
+def _template() -> str:
+    return resources.files("jaxdarts.runs").joinpath("report_template.html").read_text(encoding="utf-8")
+
+
+def _fill(template: str, parts: Mapping[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
 
 

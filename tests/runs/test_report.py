@@ -256,7 +256,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "config.json").write_text('{"space": "s1"}')
     for arguments, message in (
-        ([], "required: RUN_DIR"),
+        ([], "required: DIR"),
         ([str(tmp_path / "absent")], "there is no folder"),
         ([str(tmp_path / "empty")], "holds no config.json"),
         ([str(tmp_path / "new")], "no finished epoch"),

@@ -1,0 +1,50 @@
+"""The command `python -m jaxdarts.sweep`: how is a grid of searches run from a shell?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from jaxdarts.errors import InputError
+from jaxdarts.runs.exit_codes import exit_code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs what a sweep file asks for and has not finished yet, and prints where the tables are.
+
+    Returns:
+      The exit code, as `exit_code` says; 1 also if any run failed.
+    """
+    return exit_code(lambda: _sweep(argv))
+
+
+def _sweep(argv: Sequence[str] | None) -> None:
+    parser = _Parser(
+        prog="python -m jaxdarts.sweep",
+        description="Runs a grid of searches, each in a process and a folder of its own, and writes tables over seeds. "
+        "The same command continues a sweep that was stopped; finished runs are not repeated.",
+    )
+    parser.add_argument("file", metavar="SWEEP_FILE", help="TOML file with the tables search, grid and evaluate")
+    parser.add_argument(
+        "--sweep-dir", metavar="DIR", help="folder for the runs; runs/ and the file's name if not given"
+    )
+    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at a time (default 1)")
+    parser.add_argument("--retry", action="store_true", help="also continue runs that failed earlier")
+    arguments = parser.parse_args(argv)
+    from jaxdarts.runs.sweep_loop import raise_for_failures, run_sweep  # imports JAX, for which --help should not wait
+
+    result = run_sweep(arguments.file, arguments.sweep_dir, jobs=arguments.jobs, retry=arguments.retry)
+    if any(entry["state"] == "done" for entry in result.states.values()):
+        print(f"report: {result.sweep_dir / 'report.html'}")
+    raise_for_failures(result)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
