@@ -18,7 +18,7 @@ import pytest
 
 from jaxdarts.data import load_dataset, normalise, to_unit
 from jaxdarts.errors import InputError, RunError, RunInterrupted
-from jaxdarts.runs import evaluate_loop
+from jaxdarts.runs import evaluate_loop, stepping
 from jaxdarts.runs.evaluate_assemble import drop_path, learning_rate
 from jaxdarts.runs.evaluate_config import EvaluateConfig
 from jaxdarts.runs.evaluate_loop import EvaluationResult, run_evaluation
@@ -101,7 +101,7 @@ def test_nothing_held_out_and_few_tests(folder: Path) -> None:
 
 def test_resume_after_an_interrupt_in_the_middle_of_an_epoch(folder: Path, unbroken: EvaluationResult) -> None:
     path = folder / "interrupted"
-    original = evaluate_loop.RunProgress.advance
+    original = stepping.RunProgress.advance
 
     def advance(self, step: int, epoch: int) -> None:  # type: ignore[no-untyped-def]
         original(self, step, epoch)
@@ -109,7 +109,7 @@ def test_resume_after_an_interrupt_in_the_middle_of_an_epoch(folder: Path, unbro
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate_loop.RunProgress, "advance", advance)
+        patch.setattr(stepping.RunProgress, "advance", advance)
         with pytest.raises(RunInterrupted, match="jaxdarts.evaluate --resume"):
             run_evaluation(tiny_evaluation(folder), path, stream=io.StringIO())
     assert len(read_metrics(path / "metrics.jsonl")) == 1
@@ -156,7 +156,7 @@ def test_not_finite_loss_names_epoch_step_and_checkpoint(folder: Path) -> None:
 def test_nothing_is_traced_or_compiled_after_the_first_epoch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
     seen: list[int] = []
-    append = evaluate_loop.append_metrics
+    append = stepping.append_metrics
 
     def at_the_end_of_an_epoch(*arguments: Any) -> None:
         append(*arguments)
@@ -166,7 +166,7 @@ def test_nothing_is_traced_or_compiled_after_the_first_epoch(folder: Path, monke
         if event.startswith("/jax/core/compile/"):
             events.append(event)
 
-    monkeypatch.setattr(evaluate_loop, "append_metrics", at_the_end_of_an_epoch)
+    monkeypatch.setattr(stepping, "append_metrics", at_the_end_of_an_epoch)
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         run_evaluation(tiny_evaluation(folder, epochs=3), folder / "counted", stream=io.StringIO())

@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxdarts.bilevel import HYPERGRADIENTS
 from jaxdarts.errors import InputError, RunError, RunInterrupted
-from jaxdarts.runs import loop
+from jaxdarts.runs import loop, stepping
 from jaxdarts.runs.assemble import assemble, drop_path, learning_rate
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.loop import SearchResult, run_search
@@ -93,7 +93,7 @@ def test_dominant_eigenvalue_is_that_of_the_dense_hessian(folder: Path, unbroken
 
 def test_resume_after_an_interrupt_in_the_middle_of_an_epoch(folder: Path, unbroken: SearchResult) -> None:
     path = folder / "interrupted"
-    original = loop.RunProgress.advance
+    original = stepping.RunProgress.advance
 
     def advance(self, step: int, epoch: int) -> None:  # type: ignore[no-untyped-def]
         original(self, step, epoch)
@@ -102,7 +102,7 @@ def test_resume_after_an_interrupt_in_the_middle_of_an_epoch(folder: Path, unbro
 
     assert threading.current_thread() is threading.main_thread()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.RunProgress, "advance", advance)
+        patch.setattr(stepping.RunProgress, "advance", advance)
         with pytest.raises(RunInterrupted, match="--resume"):
             run_search(tiny_config(folder), path, stream=io.StringIO())
     assert len(read_metrics(path / "metrics.jsonl")) == 1
@@ -152,7 +152,7 @@ def test_nothing_is_traced_or_compiled_after_the_first_epoch(
 ) -> None:
     events: list[str] = []
     seen: list[int] = []
-    append = loop.append_metrics
+    append = stepping.append_metrics
 
     def at_the_end_of_an_epoch(*arguments: Any) -> None:
         append(*arguments)
@@ -162,7 +162,7 @@ def test_nothing_is_traced_or_compiled_after_the_first_epoch(
         if event.startswith("/jax/core/compile/"):
             events.append(event)
 
-    monkeypatch.setattr(loop, "append_metrics", at_the_end_of_an_epoch)
+    monkeypatch.setattr(stepping, "append_metrics", at_the_end_of_an_epoch)
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         config = tiny_config(folder, epochs=3, step_compilation=compilation, hypergradient=hypergradient)

@@ -137,14 +137,14 @@ def test_roll_backs_are_recorded_with_what_early_stopping_would_return(
     assert "Went back from epoch 3 to the end of epoch 0, L2 from 0.0003 to 0.003." in page
 
 
-# Checkpoints of the unbroken run: epochs 0, 1, 2, back to 0, 1, 2, back to 0, 1, ..., 5. `_forget_from` is also called
+# Checkpoints of the unbroken run: epochs 0, 1, 2, back to 0, 1, 2, back to 0, 1, ..., 5. `return_to` is also called
 # once at the start.
-@pytest.mark.parametrize(("function", "call"), [("_save", 4), ("_forget_from", 2), ("_save", 5)])
+@pytest.mark.parametrize(("function", "call"), [("_save", 4), ("return_to", 2), ("_save", 5)])
 def test_death_around_a_roll_back_changes_nothing(
     function: str, call: int, folder: Path, adapted: SearchResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before a checkpoint is written, or between it and the files."""
-    config, path = tiny_config(folder, method="darts-ada", **EAGER), folder / f"killed{function}{call}"
+    config, path = tiny_config(folder, method="darts-ada", **EAGER), folder / f"killed_{function}{call}"
     calls = 0
     original = getattr(loop._Run, function)
 
