@@ -210,11 +210,12 @@ class SteppedRun(ABC, Generic[State, Result]):
             self.progress.advance(step, epoch)
             self._tell_estimate()
             stop = self.interrupt.requested
-            if stop or time.monotonic() - self.last_save > 60 * self.config.checkpoint_every_minutes:
-                if step < end or stop:
-                    self._check_finite(pending, epoch, step)
-                    self._save(step, state, sums, time.monotonic() - began)
-                if stop and step < end:
+            is_due = time.monotonic() - self.last_save > 60 * self.config.checkpoint_every_minutes
+            # Not after the epoch's last step: a checkpoint there says that the epoch has been measured.
+            if step < end and (stop or is_due):
+                self._check_finite(pending, epoch, step)
+                self._save(step, state, sums, time.monotonic() - began)
+                if stop:
                     raise RunInterrupted(self._resume_hint(step))
         self._check_finite(pending, epoch, step)
         record = self.measure(state, sums, epoch, step)

@@ -24,6 +24,7 @@ from jaxdarts.runs import loop, stepping
 from jaxdarts.runs.assemble import assemble, drop_path, learning_rate
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.loop import SearchResult, run_search
+from jaxdarts.runs.measure import measure_epoch
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.spaces import discretise, load_genotype, load_space
 from tests.runs.tiny import tiny_config
@@ -124,6 +125,29 @@ def test_resume_after_death_between_metrics_and_checkpoint(folder: Path, unbroke
         with pytest.raises(KeyboardInterrupt):
             run_search(tiny_config(folder), path, stream=io.StringIO())
     assert len(read_metrics(path / "metrics.jsonl")) == 2  # the last line has no checkpoint
+    assert_same_result(run_search(tiny_config(folder), path, resume=True, stream=io.StringIO()), unbroken)
+
+
+def test_resume_after_an_interrupt_in_the_last_step_of_an_epoch_and_death(folder: Path, unbroken: SearchResult) -> None:
+    """Ctrl-C in the last step, and once more while the epoch is measured: it is measured when the run is resumed."""
+    path = folder / "interrupted_twice"
+    original = stepping.RunProgress.advance
+
+    def advance(self, step: int, epoch: int) -> None:  # type: ignore[no-untyped-def]
+        original(self, step, epoch)
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def measure(*arguments: Any) -> dict[str, Any]:
+        if arguments[3] == 1:
+            raise KeyboardInterrupt  # as sudden as a kill: nothing catches it
+        return measure_epoch(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stepping.RunProgress, "advance", advance)
+        patch.setattr(loop, "measure_epoch", measure)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(tiny_config(folder), path, stream=io.StringIO())
     assert_same_result(run_search(tiny_config(folder), path, resume=True, stream=io.StringIO()), unbroken)
 
 
