@@ -172,7 +172,7 @@ class _Run(SteppedRun[SearchState, SearchResult]):
         if verdict is not None:
             self.return_to(self.extra(), step // self.search.steps_per_epoch)
             self.progress.rewind(step)
-            self.progress.message(describe(self.events[-1]))
+            self.progress.message(f"{describe(self.events[-1])} (Epochs counted from 0.)")
         return state, step
 
     def conclude(self, state: SearchState, step: int) -> SearchResult:
