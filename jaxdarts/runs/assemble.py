@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -16,7 +15,6 @@ from jaxdarts.bilevel import (
     HypergradientFn,
     alpha_optimiser,
     alpha_product,
-    set_hyperparameters,
     virtual_step_optimiser,
     weight_optimiser,
 )
@@ -195,27 +193,6 @@ def build_hypergradient(config: SearchConfig) -> HypergradientFn:
         "conjugate_gradient": {"max_steps": config.cg_max_steps, "damping": config.cg_damping},
     }
     return HYPERGRADIENTS[config.hypergradient](**settings.get(config.hypergradient, {}))
-
-
-def start_epoch(config: SearchConfig, state: SearchState, epoch: int) -> SearchState:
-    """Sets what follows a schedule: the learning rate's cosine and drop path's ramp.
-
-    The learning rate of epoch e of E is min + (max - min) (1 + cos(pi e / E)) / 2, and drop path max e / (E - 1).
-    """
-    opt_state = set_hyperparameters(state.opt_state, learning_rate=learning_rate(config, epoch))
-    drop = jnp.full_like(state.drop_path, drop_path(config, epoch))
-    return SearchState(**{**vars(state), "opt_state": opt_state, "drop_path": drop})
-
-
-def learning_rate(config: SearchConfig, epoch: int) -> float:
-    """Learning rate of w in an epoch, counted from 0."""
-    cosine = (1 + math.cos(math.pi * epoch / config.epochs)) / 2
-    return config.learning_rate_min + (config.learning_rate - config.learning_rate_min) * cosine
-
-
-def drop_path(config: SearchConfig, epoch: int) -> float:
-    """Drop-path probability in an epoch, counted from 0."""
-    return config.drop_path * epoch / max(config.epochs - 1, 1)
 
 
 def _step(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdarts.bilevel import set_hyperparameters, weight_optimiser
+from jaxdarts.bilevel import weight_optimiser
 from jaxdarts.data import (
     Dataset,
     epoch_order,
@@ -125,27 +125,6 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
         step=_step(config, dataset, method, steps, draw_key),
         measure=_measure(config, dataset, problem),
     )
-
-
-def start_epoch(config: EvaluateConfig, state: RetrainState, epoch: int) -> RetrainState:
-    """Sets what follows a schedule: the learning rate's cosine and drop path's ramp.
-
-    The learning rate of epoch e of E is min + (max - min) (1 + cos(pi e / E)) / 2, and drop path max e / E.
-    """
-    opt_state = set_hyperparameters(state.opt_state, learning_rate=learning_rate(config, epoch))
-    drop = jnp.full_like(state.drop_path, drop_path(config, epoch))
-    return RetrainState(**{**vars(state), "opt_state": opt_state, "drop_path": drop})
-
-
-def learning_rate(config: EvaluateConfig, epoch: int) -> float:
-    """Learning rate in an epoch, counted from 0."""
-    cosine = (1 + math.cos(math.pi * epoch / config.epochs)) / 2
-    return config.learning_rate_min + (config.learning_rate - config.learning_rate_min) * cosine
-
-
-def drop_path(config: EvaluateConfig, epoch: int) -> float:
-    """Drop-path probability in an epoch, counted from 0."""
-    return config.drop_path * epoch / config.epochs
 
 
 def _split(config: EvaluateConfig, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

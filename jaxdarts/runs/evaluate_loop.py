@@ -10,15 +10,7 @@ from jaxdarts.methods import RetrainState
 from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.device import device_name, precision
 from jaxdarts.runs.draw import save_cells
-from jaxdarts.runs.evaluate_assemble import (
-    Evaluation,
-    RetrainSums,
-    assemble_evaluation,
-    choose_genotype,
-    drop_path,
-    learning_rate,
-    start_epoch,
-)
+from jaxdarts.runs.evaluate_assemble import Evaluation, RetrainSums, assemble_evaluation, choose_genotype
 from jaxdarts.runs.evaluate_config import EvaluateConfig, check_evaluate_config
 from jaxdarts.runs.evaluate_record import RESULT_FILE, best_epoch, recorded_genotype
 from jaxdarts.runs.folder import RunFolder, one_line_errors
@@ -26,6 +18,7 @@ from jaxdarts.runs.interrupt import Interrupt, catch_interrupts
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.record import GENOTYPE_FILE
 from jaxdarts.runs.report import write_report
+from jaxdarts.runs.schedules import drop_path, learning_rate
 from jaxdarts.runs.stepping import SteppedRun, check_run_dir, open_run_dir
 from jaxdarts.spaces import Genotype
 
@@ -104,10 +97,6 @@ class _Run(SteppedRun[RetrainState, EvaluationResult]):
     def no_sums(self) -> RetrainSums:
         """The sums over no steps."""
         return RetrainSums.zero(self.evaluation.problem.dtype)
-
-    def start_epoch(self, state: RetrainState, epoch: int) -> RetrainState:
-        """Sets what follows a schedule."""
-        return start_epoch(self.evaluation.config, state, epoch)
 
     def banner(self, state: RetrainState) -> tuple[str, dict[str, object]]:
         """What is trained, how and where."""

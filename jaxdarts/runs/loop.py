@@ -12,7 +12,7 @@ import jax
 
 from jaxdarts.bilevel import set_hyperparameters
 from jaxdarts.methods import RollBack, SearchState
-from jaxdarts.runs.assemble import EpochSums, Search, assemble, start_epoch
+from jaxdarts.runs.assemble import EpochSums, Search, assemble
 from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.config import SearchConfig, check_config
 from jaxdarts.runs.device import device_name, precision
@@ -92,10 +92,6 @@ class _Run(SteppedRun[SearchState, SearchResult]):
     def no_sums(self) -> EpochSums:
         """The sums over no steps."""
         return EpochSums.zero(self.search.problem.dtype)
-
-    def start_epoch(self, state: SearchState, epoch: int) -> SearchState:
-        """Sets what follows a schedule."""
-        return start_epoch(self.search.config, state, epoch)
 
     def extra(self) -> dict[str, Any]:
         """The events so far."""

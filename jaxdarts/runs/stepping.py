@@ -27,10 +27,10 @@ from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.metrics import append_metrics, truncate_metrics
 from jaxdarts.runs.progress import RunProgress, format_seconds, print_banner
 from jaxdarts.runs.record import METRICS_FILE
+from jaxdarts.runs.schedules import State, start_epoch
 
 _ESTIMATE_AFTER_STEPS = 5  # steps after which the time left is first told
 
-State = TypeVar("State")  # carried from step to step
 Result = TypeVar("Result")
 
 
@@ -116,10 +116,6 @@ class SteppedRun(ABC, Generic[State, Result]):
         """A title and the facts that are shown before the first step."""
 
     @abstractmethod
-    def start_epoch(self, state: State, epoch: int) -> State:
-        """Sets what follows a schedule."""
-
-    @abstractmethod
     def measure(self, state: State, sums: Any, epoch: int, step: int) -> dict[str, Any]:
         """The epoch's line of metrics.jsonl, its duration excepted."""
 
@@ -198,7 +194,7 @@ class SteppedRun(ABC, Generic[State, Result]):
         """The rest of an epoch from `step` on, its measurements and its checkpoint."""
         began = time.monotonic() - seconds
         end = (epoch + 1) * self.steps.steps_per_epoch
-        state = self.start_epoch(state, epoch)
+        state = start_epoch(self.config, state, epoch)
         order = self.steps.order(epoch)
         pending: jax.Array | None = None
         while step < end:

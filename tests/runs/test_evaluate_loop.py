@@ -19,12 +19,12 @@ import pytest
 from jaxdarts.data import load_dataset, normalise, to_unit
 from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.runs import evaluate_loop, stepping
-from jaxdarts.runs.evaluate_assemble import drop_path, learning_rate
 from jaxdarts.runs.evaluate_config import EvaluateConfig
 from jaxdarts.runs.evaluate_loop import EvaluationResult, run_evaluation
 from jaxdarts.runs.evaluate_record import best_epoch
 from jaxdarts.runs.loop import run_search
 from jaxdarts.runs.metrics import read_metrics
+from jaxdarts.runs.schedules import drop_path, learning_rate
 from jaxdarts.spaces import GENOTYPES, find_genotype
 from tests.runs.tiny import GENOTYPE_FILE, tiny_config, tiny_evaluation
 

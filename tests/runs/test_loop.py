@@ -21,11 +21,12 @@ from jax.flatten_util import ravel_pytree
 from jaxdarts.bilevel import HYPERGRADIENTS
 from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.runs import loop, stepping
-from jaxdarts.runs.assemble import assemble, drop_path, learning_rate
+from jaxdarts.runs.assemble import assemble
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.loop import SearchResult, run_search
 from jaxdarts.runs.measure import measure_epoch
 from jaxdarts.runs.metrics import read_metrics
+from jaxdarts.runs.schedules import drop_path, learning_rate
 from jaxdarts.spaces import discretise, load_genotype, load_space
 from tests.runs.tiny import tiny_config
 

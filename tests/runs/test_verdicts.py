@@ -17,10 +17,11 @@ from jaxdarts.bilevel import get_hyperparameters, set_hyperparameters
 from jaxdarts.errors import RunError
 from jaxdarts.methods import SearchState
 from jaxdarts.runs import loop
-from jaxdarts.runs.assemble import EpochSums, Search, assemble, start_epoch
+from jaxdarts.runs.assemble import EpochSums, Search, assemble
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.loop import SearchResult, run_search
 from jaxdarts.runs.metrics import read_metrics
+from jaxdarts.runs.schedules import start_epoch
 from jaxdarts.spaces import load_genotype
 from tests.runs.test_loop import assert_same_result
 from tests.runs.tiny import tiny_config
