@@ -98,7 +98,7 @@ class _Run(SteppedRun[RetrainState, EvaluationResult]):
         """The sums over no steps."""
         return RetrainSums.zero(self.evaluation.problem.dtype)
 
-    def banner(self, state: RetrainState) -> tuple[str, dict[str, object]]:
+    def banner(self, state: RetrainState) -> tuple[str, dict[str, str]]:
         """What is trained, how and where."""
         config, data, cost = self.evaluation.config, self.evaluation.dataset, self.evaluation.cost
         height, width, channels = data.image_shape

@@ -114,7 +114,7 @@ class _Run(SteppedRun[SearchState, SearchResult]):
         else:
             (self.folder.path / EVENTS_FILE).unlink(missing_ok=True)
 
-    def banner(self, state: SearchState) -> tuple[str, dict[str, object]]:
+    def banner(self, state: SearchState) -> tuple[str, dict[str, str]]:
         """What is searched, how and where."""
         config, data = self.search.config, self.search.dataset
         height, width, channels = data.image_shape

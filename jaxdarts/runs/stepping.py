@@ -112,7 +112,7 @@ class SteppedRun(ABC, Generic[State, Result]):
         """The sums over no steps."""
 
     @abstractmethod
-    def banner(self, state: State) -> tuple[str, dict[str, object]]:
+    def banner(self, state: State) -> tuple[str, dict[str, str]]:
         """A title and the facts that are shown before the first step."""
 
     @abstractmethod
