@@ -16,11 +16,11 @@ from jaxdarts.runs.evaluate_record import RESULT_FILE, best_epoch, recorded_geno
 from jaxdarts.runs.folder import RunFolder, one_line_errors
 from jaxdarts.runs.interrupt import Interrupt, catch_interrupts
 from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.record import GENOTYPE_FILE
 from jaxdarts.runs.report import write_report
 from jaxdarts.runs.schedules import drop_path, learning_rate
 from jaxdarts.runs.stepping import SteppedRun, check_run_dir, open_run_dir
 from jaxdarts.spaces import Genotype
+from jaxdarts.spaces.files import GENOTYPE_FILE
 
 
 class EvaluationResult(NamedTuple):

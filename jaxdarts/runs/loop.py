@@ -23,10 +23,11 @@ from jaxdarts.runs.folder import RunFolder, one_line_errors
 from jaxdarts.runs.interrupt import Interrupt, catch_interrupts
 from jaxdarts.runs.measure import measure_epoch
 from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.record import DIAGNOSTICS_FILE, GENOTYPE_FILE
+from jaxdarts.runs.record import DIAGNOSTICS_FILE
 from jaxdarts.runs.report import write_report
 from jaxdarts.runs.stepping import SteppedRun, check_run_dir, open_run_dir
 from jaxdarts.spaces import Genotype, space_to_json
+from jaxdarts.spaces.files import GENOTYPE_FILE
 
 
 class SearchResult(NamedTuple):
