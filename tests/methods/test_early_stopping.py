@@ -175,6 +175,8 @@ def test_adaptive_regularisation_goes_back_until_l2_is_at_its_maximum() -> None:
     assert method.decide(history(GROWING, 0.02)) is None
     assert method.decide(history(GROWING, float(np.float32(0.02)))) is None  # up to rounding
     assert method.decide(history(GROWING, 0.1)) is None
+    assert method.decide(history(GROWING, 0.0)) is None
+    assert make("darts-ada", **QUICK, factor=1 + 1e-9).decide(history(GROWING)) is None  # else it went back for ever
     assert method.decide(history(GROWING[:-1])) is None
     with pytest.raises(InputError, match="factor of darts_ada must be greater than 1; got 1"):
         make("darts-ada", factor=1)
