@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -21,7 +20,6 @@ from jaxdarts.bilevel import (
 from jaxdarts.data import (
     Dataset,
     epoch_order,
-    load_dataset,
     random_batch_indices,
     split_indices,
     steps_per_epoch,
@@ -40,7 +38,7 @@ from jaxdarts.methods import (
 )
 from jaxdarts.networks import OPERATIONS, Supernet
 from jaxdarts.runs.config import REMATS, SearchConfig, stopping_rule
-from jaxdarts.runs.inputs import SearchData, augmented, on_device, plain, working_dtype
+from jaxdarts.runs.inputs import SearchData, augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
 from jaxdarts.runs.memory import cells_to_rematerialise
 from jaxdarts.runs.validate import Validator
 from jaxdarts.spaces import SearchSpace, load_space
@@ -86,14 +84,7 @@ def assemble(config: SearchConfig) -> Search:
       InputError: the space, the data or a size cannot be used.
     """
     space = load_space(config.space, OPERATIONS)
-    dataset = load_dataset(
-        config.dataset,
-        None if config.data_dir is None else Path(config.data_dir),
-        download=config.download,
-        limit=config.limit,
-        image_size=config.image_size,
-        seed=config.seed,
-    )
+    dataset = read_dataset(config)
     train, valid = split_indices(
         len(dataset.train_labels),
         config.train_portion,
@@ -139,8 +130,7 @@ def build_problem(
 
     def problem(remat: int) -> SearchProblem:
         supernet = Supernet(space, num_classes, config.channels, config.cells, remat)
-        compute_dtype = jnp.bfloat16 if config.precision == "bfloat16" else None
-        return SearchProblem(space, supernet, image_shape, working_dtype(config), compute_dtype=compute_dtype)
+        return SearchProblem(space, supernet, image_shape, working_dtype(config), compute_dtype=compute_dtype(config))
 
     if config.remat == "auto":
         return problem(cells_to_rematerialise(problem(0), config.batch_size))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -16,7 +15,6 @@ from jaxdarts.data import (
     Dataset,
     epoch_order,
     eval_batches,
-    load_dataset,
     split_indices,
     steps_per_epoch,
     train_batch_indices,
@@ -27,7 +25,7 @@ from jaxdarts.methods import Batch, RetrainInfo, RetrainMethod, RetrainProblem, 
 from jaxdarts.methods.retraining import retrained_sums
 from jaxdarts.networks import OPERATIONS, DiscreteNetwork, NetworkCost, network_cost
 from jaxdarts.runs.evaluate_config import EvaluateConfig
-from jaxdarts.runs.inputs import augmented, on_device, plain, working_dtype
+from jaxdarts.runs.inputs import augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
 from jaxdarts.spaces import Genotype, find_genotype, load_space
 
 
@@ -81,14 +79,7 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
     Raises:
       InputError: the data or a size cannot be used.
     """
-    dataset = load_dataset(
-        config.dataset,
-        None if config.data_dir is None else Path(config.data_dir),
-        download=config.download,
-        limit=config.limit,
-        image_size=config.image_size,
-        seed=config.seed,
-    )
+    dataset = read_dataset(config)
     if dataset.test_images is None or dataset.test_labels is None:
         raise InputError(f"dataset: {config.dataset!r} has no test images, on which an evaluation reports its error")
     train, valid = _split(config, dataset)
@@ -100,7 +91,7 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
         dataset.image_shape,
         config.auxiliary_weight,
         working_dtype(config),
-        compute_dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
+        compute_dtype=compute_dtype(config),
     )
     method = retraining(
         problem,
