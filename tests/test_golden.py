@@ -6,6 +6,7 @@ DARTS space without the quantities that take minutes to compile.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import subprocess
@@ -51,6 +52,8 @@ def load_checker() -> ModuleType:
 
 
 check = load_checker()
+# Beside check.py, which has put its folder on the path.
+networks, relative_errors = (importlib.import_module(name) for name in ("check_networks", "relative_errors"))
 
 
 def run(path: Path) -> dict[str, float]:
@@ -63,7 +66,7 @@ def run(path: Path) -> dict[str, float]:
 
 
 def errors(case: Any) -> dict[str, float]:
-    return {row.quantity.split(",")[0]: row.error for row in check.check_case(case)}
+    return {row.quantity.split(",")[0]: row.error for row in networks.check_case(case)}
 
 
 def part(case: Any, names: tuple[str, ...]) -> Any:
@@ -98,7 +101,7 @@ def test_evaluation_network() -> None:
 
 @pytest.mark.parametrize("name", ["search_s3", "search_darts_first_order"])
 def test_forward_of_the_slow_files(name: str, tmp_path: Path) -> None:
-    case = part(check.read_case(GOLDEN / f"{name}.npz"), (*INPUTS, "train_logits", "train_loss", "valid_l"))
+    case = part(networks.read_case(GOLDEN / f"{name}.npz"), (*INPUTS, "train_logits", "train_loss", "valid_l"))
     np.savez(tmp_path / "forward.npz", **case.arrays, meta=json.dumps(case.meta))
     found = run(tmp_path / "forward.npz")
     assert set(found) == {"train_logits", "train_loss", "valid_logits", "valid_loss", "genotype"}
@@ -115,20 +118,20 @@ def test_spaces_of_other_sizes() -> None:
             "params/classifier.weight": np.zeros((7, classifier)),
             "params/cells.5.preprocess0.op.1.weight": np.zeros((4, 12, 1, 1)),
         }
-        return check.search_space(check.Case(alpha | params, {"space": name} | meta))
+        return networks.search_space(networks.Case(alpha | params, {"space": name} | meta))
 
     two = space("s1", 5, 2, 2 * 16)
     assert (two.num_nodes, two.concat) == (2, (2, 3))
-    assert two.normal == check.SPACES["s1"].normal[:5]
+    assert two.normal == networks.SPACES["s1"].normal[:5]
     six = space("s3", 27, 3, 4 * 16, nodes=6)
     assert (six.num_nodes, six.concat) == (6, (4, 5, 6, 7))
-    assert six.normal == check.SPACES["s3"].normal[:1] * 27
-    assert space("s5", 2, 3, 16).normal == check.SPACES["s5"].normal
-    assert space("s5", 14, 8, 64).normal == check.SPACES["darts"].normal
+    assert six.normal == networks.SPACES["s3"].normal[:1] * 27
+    assert space("s5", 2, 3, 16).normal == networks.SPACES["s5"].normal
+    assert space("s5", 14, 8, 64).normal == networks.SPACES["darts"].normal
     for arguments in [("s1", 20, 2, 80), ("s3", 4, 3, 64), ("s3", 5, 3, 80), ("s3", 5, 3, 7), ("s9", 2, 3, 16)]:
-        with pytest.raises(check.InputError):
+        with pytest.raises(networks.InputError):
             space(*arguments)
-    with pytest.raises(check.InputError, match="does not fit 3 nodes"):
+    with pytest.raises(networks.InputError, match="does not fit 3 nodes"):
         space("s3", 14, 3, 64, nodes=3)
 
 
@@ -153,8 +156,8 @@ def test_search_case_of_other_sizes_with_running_statistics(x64: None) -> None:
     after = to_torch(network, {"params": variables["params"], **updated})
     arrays |= {f"after/{name}": array for name, array in after.items() if "running" in name}
     arrays["train_logits"] = np.asarray(logits)
-    case = check.Case(arrays, {"space": "s2", "nodes": 2, "lr": 0.1, "momentum": 0.5, "weight_decay": 0})
-    assert check.search_space(case) == space
+    case = networks.Case(arrays, {"space": "s2", "nodes": 2, "lr": 0.1, "momentum": 0.5, "weight_decay": 0})
+    assert networks.search_space(case) == space
     found = errors(case)
     assert set(found) == {"train_logits", "after"}
     assert max(found.values()) < 1e-12
@@ -254,7 +257,7 @@ class TestCommand:
 
     @pytest.fixture
     def forward_only(self, tmp_path: Path) -> Path:
-        case = part(check.read_case(GOLDEN / "search_s1.npz"), (*INPUTS, "train_logits"))
+        case = part(networks.read_case(GOLDEN / "search_s1.npz"), (*INPUTS, "train_logits"))
         path = tmp_path / "forward.npz"
         np.savez(path, **case.arrays, meta=json.dumps(case.meta))
         return path
@@ -265,7 +268,7 @@ class TestCommand:
         assert "train_logits" in output and "genotype" in output and "above" not in output
 
     def test_disagreement(self, forward_only: Path, capsys: pytest.CaptureFixture[str], x64: None) -> None:
-        case = check.read_case(forward_only)
+        case = networks.read_case(forward_only)
         case.arrays["train_logits"] = case.arrays["train_logits"] * (1 + 1e-8)
         case.meta["genotype"]["normal"][0] = ["skip_connect", 0]
         np.savez(forward_only, **case.arrays, meta=json.dumps(case.meta))
@@ -310,11 +313,11 @@ class TestCommand:
 
 def test_error_measure() -> None:
     ones = np.ones(4)
-    assert check._error({"a": ones}, {"a": ones}) == 0
-    assert check._error({"a": ones * 1.5}, {"a": ones}) == pytest.approx(0.5)
-    assert check._error({"a": ones * np.nan}, {"a": ones}) == np.inf
-    assert check._error({"a": ones * 1e-3}, {"a": np.zeros(4)}) == pytest.approx(2e-3)
+    assert relative_errors.relative_error({"a": ones}, {"a": ones}) == 0
+    assert relative_errors.relative_error({"a": ones * 1.5}, {"a": ones}) == pytest.approx(0.5)
+    assert relative_errors.relative_error({"a": ones * np.nan}, {"a": ones}) == np.inf
+    assert relative_errors.relative_error({"a": ones * 1e-3}, {"a": np.zeros(4)}) == pytest.approx(2e-3)
     # Rounding beside a group of norm 100 is measured against the group.
-    assert check._error({"a": ones * 1e-15}, {"a": ones * 2e-15}, scale=100.0) == pytest.approx(2e-17)
-    with pytest.raises(check.InputError, match=r"has shape \(4,\); expected \(1,\)"):
-        check._error({"a": np.ones(1)}, {"a": ones})
+    assert relative_errors.relative_error({"a": ones * 1e-15}, {"a": ones * 2e-15}, scale=100.0) == pytest.approx(2e-17)
+    with pytest.raises(networks.InputError, match=r"has shape \(4,\); expected \(1,\)"):
+        relative_errors.relative_error({"a": np.ones(1)}, {"a": ones})

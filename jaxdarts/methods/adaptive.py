@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from jaxdarts.errors import InputError
@@ -40,10 +39,11 @@ def darts_ada(
 
     def decide(history: History) -> RollBack | None:
         l2 = history[-1]["l2"]
-        if not 0 < l2 < max_l2 or math.isclose(l2, max_l2, rel_tol=1e-6):
+        # Rounded, so that ten times 0.0003 is 0.003 and not 0.0029999999999999996.
+        raised = min(float(f"{factor * l2:.9g}"), max_l2)
+        if raised <= (1 + 1e-6) * l2:  # float32 cannot tell them apart
             return None
         returns = stop_of_history(rule, history)
-        # Rounded, so that ten times 0.0003 is 0.003 and not 0.0029999999999999996.
-        return None if returns is None else RollBack(returns, min(float(f"{factor * l2:.9g}"), max_l2))
+        return None if returns is None else RollBack(returns, raised)
 
     return darts(problem, **options)._replace(decide=decide, returnable=rule.returnable)

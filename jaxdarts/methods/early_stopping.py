@@ -156,11 +156,17 @@ def darts_es(problem: SearchProblem, *, rule: StoppingRule = STOPPING_RULES["pap
 
 
 def stop_of_history(rule: StoppingRule, history: History) -> int | None:
-    """As `newest_stop`, from a run's records; None where the newest epoch was not measured."""
-    if history[-1]["dominant_eigenvalue"] is None:
+    """As `newest_stop`, from a run's records; None where the newest epoch was not measured.
+
+    None too where the epoch to return was not measured: the one before it may not have been kept, and the next
+    measurement decides.
+    """
+    newest = history[-1]
+    if newest["dominant_eigenvalue"] is None:
         return None
     epochs = [record["epoch"] for record in history]
-    return newest_stop(rule, epochs, [record["dominant_eigenvalue"] for record in history])
+    returns = newest_stop(rule, epochs, [record["dominant_eigenvalue"] for record in history])
+    return returns if returns in rule.returnable(newest["epoch"] - 1) else None
 
 
 def make_rule(name: str, frequency: int, **changes: float | None) -> StoppingRule:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -16,14 +14,12 @@ from jaxdarts.bilevel import (
     HypergradientFn,
     alpha_optimiser,
     alpha_product,
-    set_hyperparameters,
     virtual_step_optimiser,
     weight_optimiser,
 )
 from jaxdarts.data import (
     Dataset,
     epoch_order,
-    load_dataset,
     random_batch_indices,
     split_indices,
     steps_per_epoch,
@@ -42,7 +38,7 @@ from jaxdarts.methods import (
 )
 from jaxdarts.networks import OPERATIONS, Supernet
 from jaxdarts.runs.config import REMATS, SearchConfig, stopping_rule
-from jaxdarts.runs.inputs import SearchData, augmented, on_device, plain, working_dtype
+from jaxdarts.runs.inputs import SearchData, augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
 from jaxdarts.runs.memory import cells_to_rematerialise
 from jaxdarts.runs.validate import Validator
 from jaxdarts.spaces import SearchSpace, load_space
@@ -88,14 +84,7 @@ def assemble(config: SearchConfig) -> Search:
       InputError: the space, the data or a size cannot be used.
     """
     space = load_space(config.space, OPERATIONS)
-    dataset = load_dataset(
-        config.dataset,
-        None if config.data_dir is None else Path(config.data_dir),
-        download=config.download,
-        limit=config.limit,
-        image_size=config.image_size,
-        seed=config.seed,
-    )
+    dataset = read_dataset(config)
     train, valid = split_indices(
         len(dataset.train_labels),
         config.train_portion,
@@ -141,8 +130,7 @@ def build_problem(
 
     def problem(remat: int) -> SearchProblem:
         supernet = Supernet(space, num_classes, config.channels, config.cells, remat)
-        compute_dtype = jnp.bfloat16 if config.precision == "bfloat16" else None
-        return SearchProblem(space, supernet, image_shape, working_dtype(config), compute_dtype=compute_dtype)
+        return SearchProblem(space, supernet, image_shape, working_dtype(config), compute_dtype=compute_dtype(config))
 
     if config.remat == "auto":
         return problem(cells_to_rematerialise(problem(0), config.batch_size))
@@ -195,27 +183,6 @@ def build_hypergradient(config: SearchConfig) -> HypergradientFn:
         "conjugate_gradient": {"max_steps": config.cg_max_steps, "damping": config.cg_damping},
     }
     return HYPERGRADIENTS[config.hypergradient](**settings.get(config.hypergradient, {}))
-
-
-def start_epoch(config: SearchConfig, state: SearchState, epoch: int) -> SearchState:
-    """Sets what follows a schedule: the learning rate's cosine and drop path's ramp.
-
-    The learning rate of epoch e of E is min + (max - min) (1 + cos(pi e / E)) / 2, and drop path max e / (E - 1).
-    """
-    opt_state = set_hyperparameters(state.opt_state, learning_rate=learning_rate(config, epoch))
-    drop = jnp.full_like(state.drop_path, drop_path(config, epoch))
-    return SearchState(**{**vars(state), "opt_state": opt_state, "drop_path": drop})
-
-
-def learning_rate(config: SearchConfig, epoch: int) -> float:
-    """Learning rate of w in an epoch, counted from 0."""
-    cosine = (1 + math.cos(math.pi * epoch / config.epochs)) / 2
-    return config.learning_rate_min + (config.learning_rate - config.learning_rate_min) * cosine
-
-
-def drop_path(config: SearchConfig, epoch: int) -> float:
-    """Drop-path probability in an epoch, counted from 0."""
-    return config.drop_path * epoch / max(config.epochs - 1, 1)
 
 
 def _step(

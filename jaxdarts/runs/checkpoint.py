@@ -14,13 +14,12 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxdarts.errors import RunError
 from jaxdarts.runs.folder import one_line_errors
+from jaxdarts.runs.packing import Leaf, pack, unpack
 
 _ITEMS = ("state", "description")
 
@@ -74,7 +73,7 @@ class Checkpoints:
         Raises:
           RunError: the checkpoint cannot be written; those before it are untouched.
         """
-        packed, leaves = _pack(state)
+        packed, leaves = pack(state)
         description = json.loads(json.dumps({"step": int(step), "leaves": leaves, "extra": extra}))
         description["sha256"] = _checksum(packed, description)
         number = max(self._numbers(), default=0) + 1
@@ -112,8 +111,8 @@ class Checkpoints:
             except Exception as error:  # whatever a damaged file makes its reader raise
                 broken.append(f"checkpoint {self._name(number)} cannot be read ({_reason(error)})")
                 continue
-            leaves = [_Leaf(*leaf) for leaf in description["leaves"]]
-            state = _unpack(packed, leaves, like)
+            leaves = [Leaf(*leaf) for leaf in description["leaves"]]
+            state = unpack(packed, leaves, like)
             if broken:
                 message = f"{'; '.join(broken)}; continuing from {self._name(number)}, step {description['step']}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -137,7 +136,7 @@ class Checkpoints:
         except Exception as error:
             name = self._name(number)
             raise RunError(f"checkpoint {name} in {str(self.folder)!r} cannot be read: {_reason(error)}") from error
-        state = _unpack(packed, [_Leaf(*leaf) for leaf in description["leaves"]], like)
+        state = unpack(packed, [Leaf(*leaf) for leaf in description["leaves"]], like)
         return Restored(description["step"], state, description["extra"])
 
     def close(self) -> None:
@@ -173,7 +172,7 @@ class Checkpoints:
     def _read(self, number: int) -> tuple[np.ndarray, dict[str, Any]]:
         description = self._description(number)
         with _quiet():
-            num_bytes = 1 + sum(_Leaf(*leaf).num_bytes for leaf in description["leaves"])
+            num_bytes = 1 + sum(Leaf(*leaf).num_bytes for leaf in description["leaves"])
             args = ocp.args.Composite(state=ocp.args.StandardRestore({"bytes": np.zeros(num_bytes, np.uint8)}))
             packed = self._manager.restore(number, args=args)["state"]["bytes"]
         if description.pop("sha256") != _checksum(packed, description):
@@ -208,89 +207,6 @@ class _Retention:
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         newest = sorted(info.step for info in checkpoints)[-self._keep :]
         return [info.step in newest or info.step in self.wanted for info in checkpoints]
-
-
-class _Leaf(NamedTuple):
-    path: str
-    type: str  # of the elements: a dtype, a kind of key, or a Python type
-    shape: list[int]
-    key_impl: str | None
-    num_bytes: int
-
-
-def _pack(state: Any) -> tuple[np.ndarray, list[_Leaf]]:
-    """All leaves as one array of bytes, and what is needed to take it apart."""
-    parts, leaves = [b"\0"], []  # one byte to start with, as orbax refuses an empty array
-    paths_and_leaves = jax.tree_util.tree_leaves_with_path(state)
-    for _, leaf in paths_and_leaves:
-        if isinstance(leaf, jax.Array) and not _is_key(leaf):
-            leaf.copy_to_host_async()  # all copies at once; a wait for each would add up
-    for path, leaf in paths_and_leaves:
-        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-        name = _path_name(path)
-        if array.dtype.kind in "OSU":
-            raise TypeError(f"a state holds arrays, keys and numbers only; {name} is {leaf!r}")
-        parts.append(array.tobytes())
-        key_impl = str(jax.random.key_impl(leaf)) if _is_key(leaf) else None
-        leaves.append(_Leaf(name, _type_name(leaf), list(np.shape(leaf)), key_impl, array.nbytes))
-    return np.frombuffer(b"".join(parts), np.uint8), leaves
-
-
-def _unpack(packed: np.ndarray, leaves: list[_Leaf], like: Any) -> Any:
-    paths_and_likes, treedef = jax.tree_util.tree_flatten_with_path(like)
-    expected = [(_path_name(path), _type_name(leaf), list(np.shape(leaf))) for path, leaf in paths_and_likes]
-    found = [(leaf.path, leaf.type, leaf.shape) for leaf in leaves]
-    if found != expected:
-        raise RunError(f"the checkpoint holds another kind of state: {_first_difference(found, expected)}")
-    restored, start = [], 1
-    for leaf, (_, leaf_like) in zip(leaves, paths_and_likes, strict=True):
-        restored.append(_restore_leaf(packed[start : start + leaf.num_bytes].tobytes(), leaf, leaf_like))
-        start += leaf.num_bytes
-    return jax.tree_util.tree_unflatten(treedef, restored)
-
-
-def _restore_leaf(content: bytes, leaf: _Leaf, like: Any) -> Any:
-    if leaf.key_impl is not None:
-        data = np.frombuffer(content, np.uint32).reshape(*leaf.shape, -1)
-        return _like_placed(jax.random.wrap_key_data(jnp.array(data), impl=leaf.key_impl), like)
-    if isinstance(like, bool | int | float | complex) and not isinstance(like, np.generic):
-        return np.frombuffer(content, np.asarray(like).dtype)[0].item()
-    array = np.frombuffer(content, jnp.dtype(leaf.type)).reshape(leaf.shape)
-    if isinstance(like, np.ndarray | np.generic):
-        return array.copy() if isinstance(like, np.ndarray) else array[()]
-    return _like_placed(jnp.array(array), like)
-
-
-def _like_placed(array: jax.Array, like: Any) -> jax.Array:
-    # Only what was committed to devices is committed again: anything else would compile the step anew.
-    return jax.device_put(array, like.sharding) if getattr(like, "committed", False) else array
-
-
-def _is_key(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _type_name(leaf: Any) -> str:
-    return str(leaf.dtype) if hasattr(leaf, "dtype") else type(leaf).__name__
-
-
-def _path_name(path: tuple[Any, ...]) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-_Described = tuple[str, str, list[int]]
-
-
-def _first_difference(found: list[_Described], expected: list[_Described]) -> str:
-    in_checkpoint = {path: (name, shape) for path, name, shape in found}
-    for path, name, shape in expected:
-        if path not in in_checkpoint:
-            return f"it has no {path!r}"
-        if in_checkpoint[path] != (name, shape):
-            there = in_checkpoint[path]
-            return f"{path!r} is {there[0]}{there[1]} in the checkpoint, {name}{shape} in this run"
-    unknown = set(in_checkpoint) - {path for path, _, _ in expected}
-    return f"this run has no {min(unknown)!r}" if unknown else "its parts are in another order"
 
 
 def _checksum(packed: np.ndarray, description: dict[str, Any]) -> str:

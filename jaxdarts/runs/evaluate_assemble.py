@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdarts.bilevel import set_hyperparameters, weight_optimiser
+from jaxdarts.bilevel import weight_optimiser
 from jaxdarts.data import (
     Dataset,
     epoch_order,
     eval_batches,
-    load_dataset,
     split_indices,
     steps_per_epoch,
     train_batch_indices,
@@ -27,7 +25,7 @@ from jaxdarts.methods import Batch, RetrainInfo, RetrainMethod, RetrainProblem, 
 from jaxdarts.methods.retraining import retrained_sums
 from jaxdarts.networks import OPERATIONS, DiscreteNetwork, NetworkCost, network_cost
 from jaxdarts.runs.evaluate_config import EvaluateConfig
-from jaxdarts.runs.inputs import augmented, on_device, plain, working_dtype
+from jaxdarts.runs.inputs import augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
 from jaxdarts.spaces import Genotype, find_genotype, load_space
 
 
@@ -81,14 +79,7 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
     Raises:
       InputError: the data or a size cannot be used.
     """
-    dataset = load_dataset(
-        config.dataset,
-        None if config.data_dir is None else Path(config.data_dir),
-        download=config.download,
-        limit=config.limit,
-        image_size=config.image_size,
-        seed=config.seed,
-    )
+    dataset = read_dataset(config)
     if dataset.test_images is None or dataset.test_labels is None:
         raise InputError(f"dataset: {config.dataset!r} has no test images, on which an evaluation reports its error")
     train, valid = _split(config, dataset)
@@ -100,7 +91,7 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
         dataset.image_shape,
         config.auxiliary_weight,
         working_dtype(config),
-        compute_dtype=jnp.bfloat16 if config.precision == "bfloat16" else None,
+        compute_dtype=compute_dtype(config),
     )
     method = retraining(
         problem,
@@ -125,27 +116,6 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
         step=_step(config, dataset, method, steps, draw_key),
         measure=_measure(config, dataset, problem),
     )
-
-
-def start_epoch(config: EvaluateConfig, state: RetrainState, epoch: int) -> RetrainState:
-    """Sets what follows a schedule: the learning rate's cosine and drop path's ramp.
-
-    The learning rate of epoch e of E is min + (max - min) (1 + cos(pi e / E)) / 2, and drop path max e / E.
-    """
-    opt_state = set_hyperparameters(state.opt_state, learning_rate=learning_rate(config, epoch))
-    drop = jnp.full_like(state.drop_path, drop_path(config, epoch))
-    return RetrainState(**{**vars(state), "opt_state": opt_state, "drop_path": drop})
-
-
-def learning_rate(config: EvaluateConfig, epoch: int) -> float:
-    """Learning rate in an epoch, counted from 0."""
-    cosine = (1 + math.cos(math.pi * epoch / config.epochs)) / 2
-    return config.learning_rate_min + (config.learning_rate - config.learning_rate_min) * cosine
-
-
-def drop_path(config: EvaluateConfig, epoch: int) -> float:
-    """Drop-path probability in an epoch, counted from 0."""
-    return config.drop_path * epoch / config.epochs
 
 
 def _split(config: EvaluateConfig, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

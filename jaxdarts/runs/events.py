@@ -15,6 +15,7 @@ STOP, ROLL_BACK = "stop", "roll back"
 Event = Mapping[str, Any]
 """`action`, `decided_at` (epoch), `epoch` (returned to) and its `genotype`; of a roll back also `l2`, `l2_before` and
 the `abandoned` epochs' numbers. The genotype of a run's first event is what DARTS-ES returns."""
+_FIELDS = {"action", "decided_at", "epoch", "genotype"}
 _KEPT = ("epoch", "dominant_eigenvalue", "valid_accuracy")  # of the epochs abandoned
 
 
@@ -58,6 +59,6 @@ def read_events(folder: Path) -> list[Event]:
         events = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"run_dir: cannot read {str(path)!r}: {error}") from error
-    if not isinstance(events, list) or not all(isinstance(event, dict) and "action" in event for event in events):
+    if not isinstance(events, list) or not all(isinstance(event, dict) and set(event) >= _FIELDS for event in events):
         raise InputError(f"run_dir: {str(path)!r} is not a list of events")
     return events

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdarts.data import Dataset, augment, normalise, take_batch, to_unit
+from jaxdarts.data import Dataset, augment, load_dataset, normalise, take_batch, to_unit
 from jaxdarts.methods import Batch
 from jaxdarts.runs.folder import RunConfig
 
@@ -18,6 +19,18 @@ class SearchData(NamedTuple):
 
     train: Batch  # images as stored (uint8 or float), [N, H, W, C]
     valid: Batch
+
+
+def read_dataset(config: RunConfig) -> Dataset:
+    """The data set that a configuration names. Raises InputError where it cannot be used."""
+    return load_dataset(
+        config.dataset,
+        None if config.data_dir is None else Path(config.data_dir),
+        download=config.download,
+        limit=config.limit,
+        image_size=config.image_size,
+        seed=config.seed,
+    )
 
 
 def on_device(dataset: Dataset, part: np.ndarray) -> Batch:
@@ -49,3 +62,8 @@ def plain(config: RunConfig, dataset: Dataset, data: Batch, indices: jax.Array) 
 def working_dtype(config: RunConfig) -> Any:
     """Of w, alpha and the images."""
     return jnp.dtype(jnp.float32 if config.precision == "bfloat16" else config.precision)
+
+
+def compute_dtype(config: RunConfig) -> Any:
+    """Of what goes through the network in a step, if that is another."""
+    return jnp.bfloat16 if config.precision == "bfloat16" else None

@@ -11,8 +11,9 @@ import numpy as np
 from jaxdarts.bilevel import get_hyperparameters
 from jaxdarts.curvature import extreme_eigenvalues_of_operator
 from jaxdarts.methods import SearchState, local_average
-from jaxdarts.runs.assemble import EpochSums, Search, drop_path, learning_rate
+from jaxdarts.runs.assemble import EpochSums, Search
 from jaxdarts.runs.config import stopping_rule
+from jaxdarts.runs.schedules import drop_path, learning_rate
 from jaxdarts.spaces import discretise
 
 

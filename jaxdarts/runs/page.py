@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from jaxdarts.runs import charts
 from jaxdarts.runs.charts import Values
 from jaxdarts.runs.draw import draw_cells
+from jaxdarts.runs.progress import format_seconds
 from jaxdarts.spaces import Genotype
 
 # (key, name, which end is better, if one is); accuracies and errors are shown in percent
@@ -103,7 +104,7 @@ def versions_text(config: Mapping[str, Any]) -> str:
 def time_text(run: Numbers) -> str | None:
     """How long the epochs took together."""
     seconds = [value for value in run.values("seconds") if value is not None]
-    return duration(sum(seconds)) if seconds else None
+    return format_seconds(sum(seconds)) if seconds else None
 
 
 def card(heading: str, chart: str, note: str = "") -> str:
@@ -162,13 +163,6 @@ def quantity(key: str, value: float | None) -> str:
 def number(value: float) -> str:
     """Four digits; whole numbers as they are."""
     return str(value) if isinstance(value, int) else f"{value:.4g}"
-
-
-def duration(seconds: float) -> str:
-    """`9 s`, `3 min 20 s`, `2 h 5 min`."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def escape(value: object) -> str:

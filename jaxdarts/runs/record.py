@@ -17,8 +17,9 @@ from jaxdarts.runs.events import Event, read_events
 from jaxdarts.runs.folder import CONFIG_FILE
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.spaces import Genotype, SearchSpace, load_genotype, load_space
+from jaxdarts.spaces.files import GENOTYPE_FILE
 
-METRICS_FILE, GENOTYPE_FILE, DIAGNOSTICS_FILE = "metrics.jsonl", "genotype.json", "diagnostics.json"
+METRICS_FILE, DIAGNOSTICS_FILE = "metrics.jsonl", "diagnostics.json"
 
 
 @dataclass(frozen=True)

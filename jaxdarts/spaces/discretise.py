@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -39,21 +38,12 @@ def one_hot(space: SearchSpace, genotype: Genotype) -> dict[str, np.ndarray]:
     Raises:
       InputError: the genotype is not one of the space.
     """
+    space.check_genotype(genotype)
     weights = {cell: np.zeros(space.alpha_shape(cell), np.float32) for cell in CELL_TYPES}
-    if genotype.num_nodes != space.num_nodes:
-        raise InputError(
-            f"genotype: {genotype.num_nodes} nodes do not fit space {space.name!r}, which has {space.num_nodes}"
-        )
     for cell in CELL_TYPES:
         for index, (operation, source) in enumerate(genotype.edges(cell)):
             edge = count_edges(index // 2) + source
-            candidates = space.operations(cell)[edge]
-            if operation not in candidates:
-                raise InputError(
-                    f"genotype: {cell} edge {source}->{index // 2 + 2} has {operation!r}; space {space.name!r} has "
-                    f"{', '.join(candidates)} there"
-                )
-            weights[cell][edge, candidates.index(operation)] = 1
+            weights[cell][edge, space.operations(cell)[edge].index(operation)] = 1
     return weights
 
 
@@ -62,16 +52,12 @@ def one_hot_choices(space: SearchSpace, cell: str, node: int) -> np.ndarray:
 
     1 where a choice has an operation. `none` is not among them.
     """
-    first = count_edges(node)
-    candidates = space.operations(cell)[first : first + node + 2]
-    operations = [[column for column, name in enumerate(edge) if name != "none"] for edge in candidates]
-    pairs = [
-        ((a, x), (b, y)) for a, b in combinations(range(node + 2), 2) for x in operations[a] for y in operations[b]
-    ]
-    table = np.zeros((len(pairs), node + 2, space.alpha_shape(cell)[1]), np.float32)
-    for row, pair in enumerate(pairs):
-        for edge, column in pair:
-            table[row, edge, column] = 1
+    candidates = space.operations(cell)[count_edges(node) :]
+    choices = space.choices(cell, node)
+    table = np.zeros((len(choices), node + 2, space.alpha_shape(cell)[1]), np.float32)
+    for row, choice in enumerate(choices):
+        for operation, source in choice:
+            table[row, source, candidates[source].index(operation)] = 1
     return table
 
 

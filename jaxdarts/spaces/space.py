@@ -102,13 +102,13 @@ class SearchSpace:
         total = 1
         for cell in CELL_TYPES:
             for node in range(self.num_nodes):
-                counts = [len(choices) for choices in self._choices(cell, node)]
+                counts = [len(operations) for operations in self._chosen_from(cell, node)]
                 total *= sum(a * b for a, b in combinations(counts, 2))
         return total
 
     def genotypes(self) -> Iterable[Genotype]:
         """Every network that discretisation can return, once each, in canonical order. S5 has 81."""
-        cells = {cell: [self._pairs(cell, node) for node in range(self.num_nodes)] for cell in CELL_TYPES}
+        cells = {cell: [self.choices(cell, node) for node in range(self.num_nodes)] for cell in CELL_TYPES}
         for normal in product(*cells["normal"]):
             for reduce in product(*cells["reduce"]):
                 yield Genotype(sum(normal, ()), self.concat, sum(reduce, ()), self.concat)
@@ -127,25 +127,26 @@ class SearchSpace:
             for index, (operation, source) in enumerate(edges):
                 node = index // 2
                 edge = f"the {cell} cell's edge {source}->{node + 2}"
-                candidates = self._choices(cell, node)[source]
+                candidates = self._chosen_from(cell, node)[source]
                 if operation not in candidates:
                     raise InputError(f"{where} {edge} has {operation!r}, the space has {', '.join(candidates)} there")
                 if index % 2 and edges[index - 1][1] == source:
                     raise InputError(f"{where} {edge} is there twice; in the space a node reads two different states")
 
-    def _choices(self, cell: str, node: int) -> list[tuple[str, ...]]:
-        first = count_edges(node)
-        candidates = self.operations(cell)[first : first + node + 2]
-        return [tuple(name for name in edge if name != "none") for edge in candidates]
-
-    def _pairs(self, cell: str, node: int) -> list[tuple[tuple[str, int], ...]]:
-        choices = self._choices(cell, node)
+    def choices(self, cell: str, node: int) -> list[tuple[tuple[str, int], ...]]:
+        """What discretisation can give a node: two (operation, source state), in all ways."""
+        operations = self._chosen_from(cell, node)
         return [
             ((first, a), (second, b))
             for a, b in combinations(range(node + 2), 2)
-            for first in choices[a]
-            for second in choices[b]
+            for first in operations[a]
+            for second in operations[b]
         ]
+
+    def _chosen_from(self, cell: str, node: int) -> list[tuple[str, ...]]:
+        first = count_edges(node)
+        candidates = self.operations(cell)[first : first + node + 2]
+        return [tuple(name for name in edge if name != "none") for edge in candidates]
 
 
 def count_edges(num_nodes: int) -> int:

@@ -152,6 +152,22 @@ def test_early_stopping_stops() -> None:
     assert set(method.returnable(5)) == {3, 4, 5}
 
 
+@given(st.lists(st.one_of(st.none(), st.floats(0.1, 10)), min_size=1, max_size=20))
+def test_a_search_goes_back_only_to_what_it_has_kept(values: list[float | None]) -> None:
+    """Also where measurements failed, and `newest_stop` as the reference names the epoch before."""
+    method = make("darts-es", **QUICK)
+    verdict = method.decide(history(values))
+    assert verdict is None or (isinstance(verdict, Stop) and verdict.epoch in method.returnable(len(values) - 2))
+
+
+def test_the_measurement_after_a_failed_one_decides() -> None:
+    method = make("darts-es", **QUICK)
+    values = [*GROWING[:3], None, *GROWING[4:], 3.0]
+    assert newest_stop(STOPPING_RULES["quick"], range(7), values[:7]) == 2
+    assert method.decide(history(values[:7])) is None
+    assert method.decide(history(values)) == Stop(4)
+
+
 def test_adaptive_regularisation_goes_back_until_l2_is_at_its_maximum() -> None:
     method = make("darts-ada", **QUICK, max_l2=0.02)
     assert method.decide(history(GROWING)) == RollBack(3, 0.003)
@@ -159,6 +175,8 @@ def test_adaptive_regularisation_goes_back_until_l2_is_at_its_maximum() -> None:
     assert method.decide(history(GROWING, 0.02)) is None
     assert method.decide(history(GROWING, float(np.float32(0.02)))) is None  # up to rounding
     assert method.decide(history(GROWING, 0.1)) is None
+    assert method.decide(history(GROWING, 0.0)) is None
+    assert make("darts-ada", **QUICK, factor=1 + 1e-9).decide(history(GROWING)) is None  # else it went back for ever
     assert method.decide(history(GROWING[:-1])) is None
     with pytest.raises(InputError, match="factor of darts_ada must be greater than 1; got 1"):
         make("darts-ada", factor=1)

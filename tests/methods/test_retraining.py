@@ -15,6 +15,7 @@ from jaxdarts.methods import Batch, RetrainMethod, RetrainProblem, RetrainState,
 from jaxdarts.methods.retraining import retrained_sums
 from jaxdarts.networks import DiscreteNetwork
 from jaxdarts.spaces import Genotype
+from tests.methods.test_methods import assert_same
 
 GENOTYPE = Genotype((("sep_conv_3x3", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("sep_conv_3x3", 1)), (2,))
 NOISY = Genotype((("noise", 0), ("skip_connect", 1)), (2,), (("max_pool_3x3", 0), ("noise", 1)), (2,))
@@ -34,13 +35,6 @@ def batch(seed: int = 0) -> Batch:
     generator = np.random.default_rng(seed)
     images = jnp.asarray(generator.normal(size=(6, 8, 8, 1)), jnp.float32)
     return Batch(images, jnp.asarray(generator.integers(0, 3, 6), jnp.int32))
-
-
-def assert_same(a: Any, b: Any, tolerance: float = 0.0) -> None:
-    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        if jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
-            left, right = jax.random.key_data(left), jax.random.key_data(right)
-        np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
 
 
 def with_drop(state: RetrainState, value: float) -> RetrainState:

@@ -9,7 +9,6 @@ import math
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +17,15 @@ import pytest
 
 from jaxdarts.data import load_dataset, normalise, to_unit
 from jaxdarts.errors import InputError, RunError, RunInterrupted
-from jaxdarts.runs import evaluate_loop
-from jaxdarts.runs.evaluate_assemble import drop_path, learning_rate
+from jaxdarts.runs import evaluate_loop, stepping
 from jaxdarts.runs.evaluate_config import EvaluateConfig
 from jaxdarts.runs.evaluate_loop import EvaluationResult, run_evaluation
 from jaxdarts.runs.evaluate_record import best_epoch
 from jaxdarts.runs.loop import run_search
 from jaxdarts.runs.metrics import read_metrics
+from jaxdarts.runs.schedules import drop_path, learning_rate
 from jaxdarts.spaces import GENOTYPES, find_genotype
+from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_state, without_times
 from tests.runs.tiny import GENOTYPE_FILE, tiny_config, tiny_evaluation
 
 
@@ -39,18 +39,11 @@ def unbroken(folder: Path) -> EvaluationResult:
     return run_evaluation(tiny_evaluation(folder), folder / "unbroken", stream=io.StringIO())
 
 
-def without_times(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in record.items() if name != "seconds"} for record in metrics]
-
-
 def assert_same_result(a: EvaluationResult, b: EvaluationResult) -> None:
     """Bit for bit, times and places excepted."""
     assert without_times(a.metrics) == without_times(b.metrics)
     assert a._replace(run_dir=b.run_dir, metrics=[], state=b.state) == b._replace(metrics=[])
-    for left, right in zip(jax.tree.leaves(a.state), jax.tree.leaves(b.state), strict=True):
-        if jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
-            left, right = jax.random.key_data(left), jax.random.key_data(right)
-        np.testing.assert_array_equal(left, right)
+    assert_same_state(a.state, b.state)
 
 
 def test_run_folder_holds_everything(unbroken: EvaluationResult) -> None:
@@ -101,7 +94,7 @@ def test_nothing_held_out_and_few_tests(folder: Path) -> None:
 
 def test_resume_after_an_interrupt_in_the_middle_of_an_epoch(folder: Path, unbroken: EvaluationResult) -> None:
     path = folder / "interrupted"
-    original = evaluate_loop.RunProgress.advance
+    original = stepping.RunProgress.advance
 
     def advance(self, step: int, epoch: int) -> None:  # type: ignore[no-untyped-def]
         original(self, step, epoch)
@@ -109,7 +102,7 @@ def test_resume_after_an_interrupt_in_the_middle_of_an_epoch(folder: Path, unbro
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate_loop.RunProgress, "advance", advance)
+        patch.setattr(stepping.RunProgress, "advance", advance)
         with pytest.raises(RunInterrupted, match="jaxdarts.evaluate --resume"):
             run_evaluation(tiny_evaluation(folder), path, stream=io.StringIO())
     assert len(read_metrics(path / "metrics.jsonl")) == 1
@@ -153,27 +146,11 @@ def test_not_finite_loss_names_epoch_step_and_checkpoint(folder: Path) -> None:
         run_evaluation(config, folder / "diverged", stream=io.StringIO())
 
 
-def test_nothing_is_traced_or_compiled_after_the_first_epoch(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[str] = []
-    seen: list[int] = []
-    append = evaluate_loop.append_metrics
-
-    def at_the_end_of_an_epoch(*arguments: Any) -> None:
-        append(*arguments)
-        seen.append(len(events))
-
-    def listen(event: str, duration: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile/"):
-            events.append(event)
-
-    monkeypatch.setattr(evaluate_loop, "append_metrics", at_the_end_of_an_epoch)
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        run_evaluation(tiny_evaluation(folder, epochs=3), folder / "counted", stream=io.StringIO())
-    finally:
-        jax.monitoring.clear_event_listeners()
-    assert seen[0] > 0
-    assert seen[1:] == [seen[0]] * 2, events[seen[0] :]
+def test_nothing_is_traced_or_compiled_after_the_first_epoch(folder: Path) -> None:
+    config = tiny_evaluation(folder, epochs=3)
+    assert_compiles_in_the_first_epoch_only(
+        lambda: run_evaluation(config, folder / "counted", stream=io.StringIO()), config.epochs
+    )
 
 
 def test_schedules() -> None:

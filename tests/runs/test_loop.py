@@ -12,7 +12,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,15 +19,16 @@ from jax.flatten_util import ravel_pytree
 
 from jaxdarts.bilevel import HYPERGRADIENTS
 from jaxdarts.errors import InputError, RunError, RunInterrupted
-from jaxdarts.runs import loop
-from jaxdarts.runs.assemble import assemble, drop_path, learning_rate
+from jaxdarts.runs import loop, stepping
+from jaxdarts.runs.assemble import assemble
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.loop import SearchResult, run_search
+from jaxdarts.runs.measure import measure_epoch
 from jaxdarts.runs.metrics import read_metrics
+from jaxdarts.runs.schedules import drop_path, learning_rate
 from jaxdarts.spaces import discretise, load_genotype, load_space
+from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_state, without_times
 from tests.runs.tiny import tiny_config
-
-TIMES = ("seconds",)
 
 
 @pytest.fixture(scope="module")
@@ -44,13 +44,8 @@ def unbroken(folder: Path) -> SearchResult:
 def assert_same_result(a: SearchResult, b: SearchResult) -> None:
     """Bit for bit, times excepted."""
     assert a.genotype == b.genotype
-    for left, right in zip(a.metrics, b.metrics, strict=True):
-        for name in left:
-            assert left[name] == right[name] or name in TIMES, name
-    for left, right in zip(jax.tree.leaves(a.state), jax.tree.leaves(b.state), strict=True):
-        if jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
-            left, right = jax.random.key_data(left), jax.random.key_data(right)
-        np.testing.assert_array_equal(left, right)
+    assert without_times(a.metrics) == without_times(b.metrics)
+    assert_same_state(a.state, b.state)
 
 
 def test_run_folder_holds_everything(unbroken: SearchResult) -> None:
@@ -93,7 +88,7 @@ def test_dominant_eigenvalue_is_that_of_the_dense_hessian(folder: Path, unbroken
 
 def test_resume_after_an_interrupt_in_the_middle_of_an_epoch(folder: Path, unbroken: SearchResult) -> None:
     path = folder / "interrupted"
-    original = loop.RunProgress.advance
+    original = stepping.RunProgress.advance
 
     def advance(self, step: int, epoch: int) -> None:  # type: ignore[no-untyped-def]
         original(self, step, epoch)
@@ -102,7 +97,7 @@ def test_resume_after_an_interrupt_in_the_middle_of_an_epoch(folder: Path, unbro
 
     assert threading.current_thread() is threading.main_thread()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.RunProgress, "advance", advance)
+        patch.setattr(stepping.RunProgress, "advance", advance)
         with pytest.raises(RunInterrupted, match="--resume"):
             run_search(tiny_config(folder), path, stream=io.StringIO())
     assert len(read_metrics(path / "metrics.jsonl")) == 1
@@ -127,6 +122,29 @@ def test_resume_after_death_between_metrics_and_checkpoint(folder: Path, unbroke
     assert_same_result(run_search(tiny_config(folder), path, resume=True, stream=io.StringIO()), unbroken)
 
 
+def test_resume_after_an_interrupt_in_the_last_step_of_an_epoch_and_death(folder: Path, unbroken: SearchResult) -> None:
+    """Ctrl-C in the last step, and once more while the epoch is measured: it is measured when the run is resumed."""
+    path = folder / "interrupted_twice"
+    original = stepping.RunProgress.advance
+
+    def advance(self, step: int, epoch: int) -> None:  # type: ignore[no-untyped-def]
+        original(self, step, epoch)
+        if step == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def measure(*arguments: Any) -> dict[str, Any]:
+        if arguments[3] == 1:
+            raise KeyboardInterrupt  # as sudden as a kill: nothing catches it
+        return measure_epoch(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stepping.RunProgress, "advance", advance)
+        patch.setattr(loop, "measure_epoch", measure)
+        with pytest.raises(KeyboardInterrupt):
+            run_search(tiny_config(folder), path, stream=io.StringIO())
+    assert_same_result(run_search(tiny_config(folder), path, resume=True, stream=io.StringIO()), unbroken)
+
+
 def test_resuming_a_finished_run_changes_nothing(folder: Path, unbroken: SearchResult) -> None:
     again = run_search(tiny_config(folder), unbroken.run_dir, resume=True, stream=io.StringIO())
     assert_same_result(again, unbroken)
@@ -148,29 +166,11 @@ def test_not_finite_loss_names_epoch_step_and_checkpoint(folder: Path) -> None:
     [("whole", "first_order"), *(("parts", name) for name in sorted(HYPERGRADIENTS))],
 )
 def test_nothing_is_traced_or_compiled_after_the_first_epoch(
-    folder: Path, compilation: str, hypergradient: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, compilation: str, hypergradient: str
 ) -> None:
-    events: list[str] = []
-    seen: list[int] = []
-    append = loop.append_metrics
-
-    def at_the_end_of_an_epoch(*arguments: Any) -> None:
-        append(*arguments)
-        seen.append(len(events))
-
-    def listen(event: str, duration: float, **_: Any) -> None:
-        if event.startswith("/jax/core/compile/"):
-            events.append(event)
-
-    monkeypatch.setattr(loop, "append_metrics", at_the_end_of_an_epoch)
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        config = tiny_config(folder, epochs=3, step_compilation=compilation, hypergradient=hypergradient)
-        run_search(config, folder / f"counted_{compilation}_{hypergradient}", stream=io.StringIO())
-    finally:
-        jax.monitoring.clear_event_listeners()
-    assert seen[0] > 0
-    assert seen[1:] == [seen[0]] * 2, events[seen[0] :]
+    config = tiny_config(folder, epochs=3, step_compilation=compilation, hypergradient=hypergradient)
+    path = folder / f"counted_{compilation}_{hypergradient}"
+    assert_compiles_in_the_first_epoch_only(lambda: run_search(config, path, stream=io.StringIO()), config.epochs)
 
 
 def test_schedules() -> None:

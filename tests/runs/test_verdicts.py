@@ -8,20 +8,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jaxdarts.bilevel import get_hyperparameters, set_hyperparameters
 from jaxdarts.errors import RunError
 from jaxdarts.methods import SearchState
 from jaxdarts.runs import loop
-from jaxdarts.runs.assemble import EpochSums, Search, assemble, start_epoch
+from jaxdarts.runs.assemble import EpochSums, Search, assemble
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.loop import SearchResult, run_search
 from jaxdarts.runs.metrics import read_metrics
+from jaxdarts.runs.schedules import start_epoch
 from jaxdarts.spaces import load_genotype
+from tests.runs.comparing import assert_same_state, without_times
 from tests.runs.test_loop import assert_same_result
 from tests.runs.tiny import tiny_config
 
@@ -62,20 +62,9 @@ def by_hand(search: Search, state: SearchState, epochs: range) -> SearchState:
     return state
 
 
-def assert_same_state(a: SearchState, b: SearchState) -> None:
-    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        if jnp.issubdtype(left.dtype, jax.dtypes.prng_key):
-            left, right = jax.random.key_data(left), jax.random.key_data(right)
-        np.testing.assert_array_equal(left, right)
-
-
 def events(result: SearchResult) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads((result.run_dir / "events.json").read_text())
     return found
-
-
-def without_times(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
 def test_a_stopped_search_is_the_beginning_of_the_one_that_goes_on(stopped: SearchResult, plain: SearchResult) -> None:
@@ -137,14 +126,14 @@ def test_roll_backs_are_recorded_with_what_early_stopping_would_return(
     assert "Went back from epoch 3 to the end of epoch 0, L2 from 0.0003 to 0.003." in page
 
 
-# Checkpoints of the unbroken run: epochs 0, 1, 2, back to 0, 1, 2, back to 0, 1, ..., 5. `_forget_from` is also called
+# Checkpoints of the unbroken run: epochs 0, 1, 2, back to 0, 1, 2, back to 0, 1, ..., 5. `return_to` is also called
 # once at the start.
-@pytest.mark.parametrize(("function", "call"), [("_save", 4), ("_forget_from", 2), ("_save", 5)])
+@pytest.mark.parametrize(("function", "call"), [("_save", 4), ("return_to", 2), ("_save", 5)])
 def test_death_around_a_roll_back_changes_nothing(
     function: str, call: int, folder: Path, adapted: SearchResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before a checkpoint is written, or between it and the files."""
-    config, path = tiny_config(folder, method="darts-ada", **EAGER), folder / f"killed{function}{call}"
+    config, path = tiny_config(folder, method="darts-ada", **EAGER), folder / f"killed_{function}{call}"
     calls = 0
     original = getattr(loop._Run, function)
 
@@ -162,7 +151,6 @@ def test_death_around_a_roll_back_changes_nothing(
             run(config, path)
     resumed = run(config, path, resume=True)
     assert_same_result(resumed, adapted)
-    assert without_times(resumed.metrics) == without_times(adapted.metrics)
     for name in ("events.json", "genotype.json", "diagnostics.json"):
         assert (path / name).read_bytes() == (adapted.run_dir / name).read_bytes(), name
     assert len(list((path / "genotypes").iterdir())) == 6

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -144,10 +146,10 @@ def test_one_hot_weights_are_read_back_as_the_genotype(space: SearchSpace, seed:
 
 def test_one_hot_weights_of_a_genotype_of_another_space() -> None:
     genotype = discretise(S2, strengths(S2, 0))
-    with pytest.raises(InputError, match="genotype: 4 nodes do not fit space 's5', which has 1"):
+    with pytest.raises(InputError, match="does not belong to space 's5': it has 4 nodes a cell, the space 1"):
         one_hot(S5, genotype)
-    foreign = Genotype((("noise", 0), *genotype.normal[1:]), (2,), genotype.reduce, (2,))
-    with pytest.raises(InputError, match="genotype: normal edge 0->2 has 'noise'; space 's2' has skip_connect, sep_"):
+    foreign = dataclasses.replace(genotype, normal=(("noise", 0), *genotype.normal[1:]))
+    with pytest.raises(InputError, match="the normal cell's edge 0->2 has 'noise', the space has skip_connect, sep_"):
         one_hot(S2, foreign)
 
 
