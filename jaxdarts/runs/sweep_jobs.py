@@ -20,9 +20,9 @@ from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS
 from jaxdarts.runs.evaluate_record import RESULT_FILE
 from jaxdarts.runs.folder import CONFIG_FILE, LOCK_FILE, RunConfig, stored_config
 from jaxdarts.runs.interrupt import Interrupt
-from jaxdarts.runs.record import GENOTYPE_FILE
 from jaxdarts.runs.sweep_file import SweepPoint
 from jaxdarts.runs.sweep_record import EVALUATE_FOLDER
+from jaxdarts.spaces.files import GENOTYPE_FILE
 
 _POLL_SECONDS = 0.1
 

@@ -53,12 +53,14 @@ def load_genotype(path: str | Path) -> Genotype:
         text = Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"genotype: cannot read {str(path)!r}: {_reason(error)}") from error
-    if text.lstrip().startswith("{"):
-        try:
+    try:
+        if text.lstrip().startswith("{"):
             return Genotype.from_json(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise InputError(f"genotype: {str(path)!r} is not JSON: {error}") from error
-    return Genotype.from_text(text)
+        return Genotype.from_text(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"genotype: {str(path)!r} is not JSON: {error}") from error
+    except InputError as error:
+        raise InputError(f"{error} (in {str(path)!r})") from error
 
 
 def find_genotype(source: str, operations: Collection[str] | None = None) -> Genotype:

@@ -142,4 +142,7 @@ def test_genotype_files(tmp_path: Path) -> None:
     (tmp_path / "cut.json").write_text('{"normal": [')
     with pytest.raises(InputError, match="genotype: .*cut.json.* is not JSON"):
         load_genotype(tmp_path / "cut.json")
+    (tmp_path / "later.json").write_text('{"normal": [["skip_connect", 7]], "reduce": []}')
+    with pytest.raises(InputError, match="genotype.*later.json"):
+        load_genotype(tmp_path / "later.json")
     assert isinstance(Genotype.from_json(genotype.to_json()), Genotype)
