@@ -137,11 +137,12 @@ def retraining_loss(
         key=key,
         mutable=["batch_stats"],
     )
-    scores = scores.astype(problem.dtype)
+    dtype = jax.tree.leaves(params)[0].dtype  # float64 of research code too, whatever the problem's
+    scores = scores.astype(dtype)
     train_loss = cross_entropy(scores, batch.labels).mean()
     auxiliary_loss = jnp.zeros_like(train_loss)
     if auxiliary_scores is not None:
-        auxiliary_loss = cross_entropy(auxiliary_scores.astype(problem.dtype), batch.labels).mean()
+        auxiliary_loss = cross_entropy(auxiliary_scores.astype(dtype), batch.labels).mean()
     total = train_loss + problem.auxiliary_weight * auxiliary_loss
     return total, (NetworkResult(scores, updated["batch_stats"]), train_loss, auxiliary_loss)
 

@@ -41,6 +41,19 @@ def with_drop(state: RetrainState, value: float) -> RetrainState:
     return RetrainState(**{**vars(state), "drop_path": jnp.asarray(value, jnp.float32)})
 
 
+def test_a_loss_of_float64_arguments_is_float64(x64: None) -> None:
+    one = problem()
+
+    def loss(key: jax.Array, data: Batch) -> Any:
+        double = lambda leaf: leaf.astype(jnp.float64)  # noqa: E731
+        params, batch_stats = jax.tree.map(double, one.init_network(key))
+        return retraining_loss(one, params, batch=Batch(double(data.images), data.labels), batch_stats=batch_stats)
+
+    total, (result, train_loss, auxiliary_loss) = jax.eval_shape(loss, jax.random.key(0), batch())
+    for value in (total, result.scores, train_loss, auxiliary_loss):
+        assert value.dtype == jnp.float64
+
+
 @pytest.mark.parametrize("genotype", [GENOTYPE, NOISY])
 def test_steps_move_everything_and_trace_once(genotype: Genotype) -> None:
     method = make(problem(genotype))
