@@ -44,6 +44,7 @@ class Options:
     forms: tuple[str, ...] = tuple(FORMS)  # of ours
     torch: bool = True  # also PyTorch, if it is installed
     repeats: int = 7  # rounds
+    keep_memory: bool = True  # what steps free is kept for the next, as the commands do for small networks
     quick: bool = False  # the smallest, to see that everything works
     output: Path | None = None  # JSON
 
@@ -78,17 +79,19 @@ def torch_forms(space: str, size: Size) -> dict[str, Callable[[], Any]]:
     return forms
 
 
-def our_seconds(space: str, size_name: str, names: Sequence[str], repeats: int) -> dict[str, float]:
+def our_seconds(space: str, size_name: str, names: Sequence[str], repeats: int, keep: bool) -> dict[str, float]:
     """Median seconds of our forms. Run in a new process."""
     size = size_of(size_name)
-    keep_freed_memory(size.batch, size.image, size.channels, size.cells)
+    if keep:
+        keep_freed_memory(size.batch, size.image, size.channels, size.cells)
     return interleaved_medians({name: make_ready(space, size, FORMS[name]()).step for name in names}, repeats)
 
 
-def torch_seconds(space: str, size_name: str, repeats: int) -> dict[str, float]:
+def torch_seconds(space: str, size_name: str, repeats: int, keep: bool) -> dict[str, float]:
     """Median seconds of PyTorch's forms, with the same settings of the allocator. Run in a new process."""
     size = size_of(size_name)
-    keep_freed_memory(size.batch, size.image, size.channels, size.cells)
+    if keep:
+        keep_freed_memory(size.batch, size.image, size.channels, size.cells)
     return interleaved_medians(torch_forms(space, size), repeats)
 
 
@@ -98,11 +101,12 @@ def measure(options: Options, space: str, size: str) -> dict[str, float]:
         if name not in FORMS:
             raise InputError(f"forms: unknown form {name!r}; choose from {', '.join(FORMS)}")
     cache = jax.config.jax_compilation_cache_dir
+    settings = (options.repeats, options.keep_memory)
     seconds = in_new_process(
-        "step_time", "our_seconds", space, size, options.forms, options.repeats, cache=cache and Path(cache)
+        "step_time", "our_seconds", space, size, options.forms, *settings, cache=cache and Path(cache)
     )
     if options.torch and importlib.util.find_spec("torch") is not None:
-        seconds |= in_new_process("step_time", "torch_seconds", space, size, options.repeats)
+        seconds |= in_new_process("step_time", "torch_seconds", space, size, *settings)
     return dict(seconds)
 
 

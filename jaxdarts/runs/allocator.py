@@ -10,8 +10,8 @@ import sys
 TUNABLE = "glibc.malloc.hugetlb"
 # Options of mallopt(3): all threads share one heap, which is never mapped apart and never trimmed.
 _KEEP = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
-# Up to this many positions times channels times cells a step's memory is a few gigabytes at most.
-KEPT_UP_TO = 1 << 20
+# Up to this many image positions times channels times cells a step's memory is a few gigabytes at most.
+SMALL = 1 << 20
 
 
 def restart_with_large_pages() -> None:
@@ -38,7 +38,7 @@ def keep_freed_memory(batch_size: int, image_size: int | None, channels: int, ce
     the heap grows by up to half: large networks, and those whose image size is not known yet, are left alone. Call it
     before JAX starts its threads, which get heaps of their own otherwise. Nothing happens without glibc.
     """
-    small = image_size is not None and batch_size * image_size**2 * channels * cells <= KEPT_UP_TO
+    small = image_size is not None and batch_size * image_size**2 * channels * cells <= SMALL
     if small and _is_new_glibc():
         library = ctypes.CDLL(None)
         for option, value in _KEEP.values():

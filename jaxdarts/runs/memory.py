@@ -12,11 +12,10 @@ import jax.numpy as jnp
 from jaxdarts.methods import Batch, LossInputs, SearchProblem
 from jaxdarts.networks import init_alpha
 from jaxdarts.networks.stem import cell_layout
+from jaxdarts.runs.allocator import SMALL
 
 # A program asks for about this many times what its backward pass reads (measured: darts at the paper's size, 1.2).
 PROGRAM_OVER_KEPT = 1.25
-# No program of fewer image positions times channels times cells comes near any machine's memory.
-SMALL = 1 << 20
 # What a gradient may take on a CPU, where a process shares the memory with others. Recomputing the first of eight
 # cells, which hold a fifth to a quarter, takes 3 % longer (docs/performance.md).
 CPU_BYTES = 8e9
