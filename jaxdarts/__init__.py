@@ -95,6 +95,7 @@ _MODULES = {
     "softmax_weights": "networks",
     "spectral_density": "curvature",
     "spectrum": "curvature",
+    "supernet_cost": "networks",
     "to_torch": "interop",
     "top_eigenvalues": "curvature",
     "top_eigenvalues_of_operator": "curvature",
@@ -193,6 +194,7 @@ __all__ = [
     "softmax_weights",
     "spectral_density",
     "spectrum",
+    "supernet_cost",
     "to_torch",
     "top_eigenvalues",
     "top_eigenvalues_of_operator",
@@ -278,6 +280,7 @@ if TYPE_CHECKING:
         init_alpha,
         network_cost,
         softmax_weights,
+        supernet_cost,
     )
     from jaxdarts.runs.compilation import enable_compilation_cache, quicken_compilation
     from jaxdarts.runs.config import PRESETS, SearchConfig

@@ -1,6 +1,6 @@
 """Networks as pure functions: the relaxed supernet and the discrete network of a genotype."""
 
-from jaxdarts.networks.cost import NetworkCost, network_cost
+from jaxdarts.networks.cost import NetworkCost, network_cost, supernet_cost
 from jaxdarts.networks.discrete import DiscreteNetwork
 from jaxdarts.networks.operations import OPERATIONS, Operation
 from jaxdarts.networks.supernet import Supernet, init_alpha, softmax_weights
@@ -14,4 +14,5 @@ __all__ = [
     "init_alpha",
     "network_cost",
     "softmax_weights",
+    "supernet_cost",
 ]

@@ -1,9 +1,9 @@
-"""How many parameters and multiply-adds does a genotype's network have?"""
+"""How many parameters and multiply-adds do a genotype's network and a supernet have?"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxdarts.errors import unknown_choice
 from jaxdarts.networks.operations import OPERATIONS
 from jaxdarts.networks.stem import cell_layout
-from jaxdarts.spaces import Genotype
+from jaxdarts.spaces import Genotype, SearchSpace
 
 
 class LayerCost(NamedTuple):
@@ -33,7 +33,7 @@ class LayerCost(NamedTuple):
 
 
 class NetworkCost(NamedTuple):
-    """The size of a network, in the conventions of `network_cost`."""
+    """The size of a network, in the conventions of `network_cost` and `supernet_cost`."""
 
     parameters: int
     multiply_adds: int  # of one image; the number of floating-point operations is twice this
@@ -53,33 +53,73 @@ def network_cost(
     Args:
       image_shape: height, width, channels.
     """
-    layers = tuple(_layers(genotype, num_classes, channels, num_cells, image_shape))
-    parameters = sum(layer.weights + layer.others for layer in layers)
-    return NetworkCost(parameters, sum(layer.multiply_adds for layer in layers), layers)
+
+    def cell(cell_type: str) -> _Cell:
+        return _Cell(tuple(genotype.edges(cell_type)), len(genotype.concat(cell_type)))
+
+    return _total(_layers(cell, True, num_classes, channels, num_cells, image_shape))
+
+
+def supernet_cost(
+    space: SearchSpace, num_classes: int, channels: int, num_cells: int, image_shape: tuple[int, int, int]
+) -> NetworkCost:
+    """The same of `Supernet`, which computes every candidate of every edge; alpha and the mixing are not counted.
+
+    A gradient takes about three times as many multiply-adds as a classification, an exact second-order step of DARTS
+    about 15 times: three gradients, and a Hessian-vector product that is worth two.
+
+    Args:
+      image_shape: height, width, channels.
+    """
+
+    def cell(cell_type: str) -> _Cell:
+        candidates = zip(space.edges, space.operations(cell_type), strict=True)
+        return _Cell(tuple((name, source) for (_, source), names in candidates for name in names), len(space.concat))
+
+    return _total(_layers(cell, False, num_classes, channels, num_cells, image_shape))
+
+
+class _Cell(NamedTuple):
+    operations: tuple[tuple[str, int], ...]  # (name, source state)
+    concatenated: int  # nodes in its output
+
+
+def _total(layers: Iterator[LayerCost]) -> NetworkCost:
+    found = tuple(layers)
+    parameters = sum(layer.weights + layer.others for layer in found)
+    return NetworkCost(parameters, sum(layer.multiply_adds for layer in found), found)
 
 
 def _layers(
-    genotype: Genotype, num_classes: int, channels: int, num_cells: int, image_shape: tuple[int, int, int]
+    cell: Callable[[str], _Cell],
+    affine: bool,
+    num_classes: int,
+    channels: int,
+    num_cells: int,
+    image_shape: tuple[int, int, int],
 ) -> Iterator[LayerCost]:
+    """`affine`: whether the batch norms of cells have parameters."""
     height, width, image_channels = image_shape
     stem = 3 * channels
     yield LayerCost("stem", 9 * image_channels * stem, height * width, 2 * stem)
     before_channels = last_channels = stem
     for index, (cell_type, features, _) in enumerate(cell_layout(num_cells, channels)):
+        others = 2 * features if affine else 0
         # The first input is brought to the second one's size by a stride where the cell before was a reduction.
         for number, inputs in enumerate((before_channels, last_channels)):
             name = f"cell_{index}/preprocess_{number}"
-            yield LayerCost(name, inputs * features, height * width, 2 * features)
+            yield LayerCost(name, inputs * features, height * width, others)
         halved = -(-height // 2), -(-width // 2)
         reduction = cell_type == "reduce"
-        for operation, source in genotype.edges(cell_type):
+        for operation, source in cell(cell_type).operations:
             stride = 2 if reduction and source < 2 else 1
             rows = height if stride == 2 or not reduction else halved[0]
             out = halved if reduction else (height, width)
             for number, layer in enumerate(_operation(operation, features, stride, rows, out), start=1):
-                yield layer._replace(name=f"cell_{index}/{operation}_from_{source}_{number}")
+                name = f"cell_{index}/{operation}_from_{source}_{number}"
+                yield layer._replace(name=name, others=layer.others if affine else 0)
         height, width = halved if reduction else (height, width)
-        before_channels, last_channels = last_channels, features * len(genotype.concat(cell_type))
+        before_channels, last_channels = last_channels, features * cell(cell_type).concatenated
     yield LayerCost("classifier", last_channels * num_classes, 1, num_classes)
 
 

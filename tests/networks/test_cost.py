@@ -11,8 +11,8 @@ import pytest
 from jax import lax
 
 from jaxdarts.errors import InputError
-from jaxdarts.networks import OPERATIONS, DiscreteNetwork, network_cost
-from jaxdarts.spaces import GENOTYPES, Genotype
+from jaxdarts.networks import OPERATIONS, DiscreteNetwork, Supernet, network_cost, supernet_cost
+from jaxdarts.spaces import CELL_TYPES, GENOTYPES, SPACES, Genotype, SearchSpace, load_space
 
 
 def one_node(normal: str, reduce: str) -> Genotype:
@@ -68,6 +68,28 @@ def test_closed_form() -> None:
     weights = stem + cell_0 + cell_1 + skip_1 + cell_2 + skip_2 + 4 * c * 10
     norms = 2 * (3 * c + c * 2 + 2 * c * 2 + 2 * c * 2 + 4 * c * 2 + 4 * c * 2)
     assert cost.parameters == weights + norms + 10
+
+
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_parameters_are_those_of_the_supernet_that_is_built(name: str) -> None:
+    space = load_space(name)
+    weights = {cell: jnp.zeros(space.alpha_shape(cell)) for cell in CELL_TYPES}
+    init = Supernet(space, 10, 6, 5).init
+    params = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 11, 9, 2)), weights)["params"]
+    assert supernet_cost(space, 10, 6, 5, (11, 9, 2)).parameters == count(params)
+
+
+# As RobustDARTS' logs print them, in millions, at 16 channels and 8 cells.
+@pytest.mark.parametrize(("name", "millions"), [("s1", 0.405), ("s3", 0.665)])
+def test_published_supernets(name: str, millions: float) -> None:
+    assert round(supernet_cost(load_space(name), 10, 16, 8, (32, 32, 3)).parameters / 1e6, 3) == millions
+
+
+def test_a_supernet_of_single_candidates_takes_what_the_discrete_network_takes() -> None:
+    space = SearchSpace.uniform("one", ("sep_conv_3x3",), num_nodes=1)
+    (genotype,) = space.genotypes()
+    arguments = (10, 4, 3, (8, 8, 3))
+    assert supernet_cost(space, *arguments).multiply_adds == network_cost(genotype, *arguments).multiply_adds
 
 
 def xla_multiply_adds(x: jax.Array, size: tuple[int, int], stride: tuple[int, int], out: int, groups: int = 1) -> float:

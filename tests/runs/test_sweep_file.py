@@ -11,7 +11,7 @@ from jaxdarts.errors import InputError
 from jaxdarts.runs.config import PRESETS
 from jaxdarts.runs.sweep_file import read_sweep, run_name
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "sweeps"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -95,7 +95,9 @@ def test_a_mistake_is_one_line(tmp_path: Path, text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted([*CONFIGS.glob("sweeps/*.toml"), *CONFIGS.glob("paper/*.toml")]), ids=lambda path: path.name
+)
 def test_shipped_sweeps_are_possible(path: Path) -> None:
     assert len(read_sweep(path).points) > 1
-    assert f"python -m jaxdarts.sweep configs/sweeps/{path.name}" in path.read_text()
+    assert f"python -m jaxdarts.sweep configs/{path.parent.name}/{path.name}" in path.read_text()
