@@ -45,6 +45,8 @@ _MODULES = {
     "SearchState": "methods",
     "StoppingRule": "methods",
     "Supernet": "networks",
+    "TabulateConfig": "runs.tabulate_config",
+    "TabulationResult": "runs.tabulate_loop",
     "add_beta_decay": "bilevel",
     "add_penalty": "bilevel",
     "alpha_optimiser": "bilevel",
@@ -90,6 +92,7 @@ _MODULES = {
     "run_evaluation": "runs.evaluate_loop",
     "run_search": "runs.loop",
     "run_sweep": "runs.sweep_loop",
+    "run_tabulation": "runs.tabulate_loop",
     "sample_weights": "methods",
     "set_hyperparameters": "bilevel",
     "softmax_weights": "networks",
@@ -103,6 +106,7 @@ _MODULES = {
     "unrolled": "bilevel",
     "virtual_step_optimiser": "bilevel",
     "weight_optimiser": "bilevel",
+    "write_regret": "runs.regret_report",
     "write_report": "runs.report",
     "write_sweep_report": "runs.sweep_report",
 }
@@ -144,6 +148,8 @@ __all__ = [
     "SearchState",
     "StoppingRule",
     "Supernet",
+    "TabulateConfig",
+    "TabulationResult",
     "add_beta_decay",
     "add_penalty",
     "alpha_optimiser",
@@ -189,6 +195,7 @@ __all__ = [
     "run_evaluation",
     "run_search",
     "run_sweep",
+    "run_tabulation",
     "sample_weights",
     "set_hyperparameters",
     "softmax_weights",
@@ -202,6 +209,7 @@ __all__ = [
     "unrolled",
     "virtual_step_optimiser",
     "weight_optimiser",
+    "write_regret",
     "write_report",
     "write_sweep_report",
 ]
@@ -288,9 +296,12 @@ if TYPE_CHECKING:
     from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig
     from jaxdarts.runs.evaluate_loop import EvaluationResult, run_evaluation
     from jaxdarts.runs.loop import SearchResult, run_search
+    from jaxdarts.runs.regret_report import write_regret
     from jaxdarts.runs.report import write_report
     from jaxdarts.runs.sweep_loop import run_sweep
     from jaxdarts.runs.sweep_report import write_sweep_report
+    from jaxdarts.runs.tabulate_config import TabulateConfig
+    from jaxdarts.runs.tabulate_loop import TabulationResult, run_tabulation
     from jaxdarts.spaces import (
         GENOTYPES,
         SPACES,

@@ -13,7 +13,8 @@ import pytest
 import jaxdarts
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("search", "evaluate", "sweep", "report")  # python -m would import these twice if the package did
+# python -m would import these twice if the package did
+COMMANDS = ("search", "evaluate", "sweep", "report", "tabulate", "regret")
 
 
 def _type_checking_imports() -> dict[str, str]:

@@ -20,6 +20,7 @@ from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.evaluate_config import EvaluateConfig
 from jaxdarts.runs.sweep_file import read_sweep
+from jaxdarts.runs.tabulate_config import TabulateConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/numerics.md", "docs/adding_things.md")
@@ -117,7 +118,7 @@ def test_files_of_the_package_that_are_named_exist(document: str) -> None:
 
 def test_flags_in_the_readme_exist() -> None:
     known = {*field_names(SearchConfig), *field_names(EvaluateConfig), "run_dir", "resume", "config", "set", "help"}
-    known |= {"sweep_dir", "jobs", "retry"}
+    known |= {*field_names(TabulateConfig), "sweep_dir", "jobs", "retry"}
     flags = {flag.replace("-", "_") for flag in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", _text("README.md"))}
     assert flags <= known
 

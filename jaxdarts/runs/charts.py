@@ -37,6 +37,7 @@ class Line(NamedTuple):
     colour: str
     faint: bool = False  # a thin line with points, behind a smoothed one
     stepped: bool = False  # for counts
+    band: tuple[Values, Values] | None = None  # lower and upper edge of an area behind it
 
 
 def line_chart(
@@ -61,9 +62,34 @@ def line_chart(
       zero_line: marks the height 0.
       marks: (epoch, text) of vertical lines.
     """
+    figure = line_figure(
+        epochs,
+        lines,
+        width=width,
+        percent=percent,
+        counts_up_to=counts_up_to,
+        zero_line=zero_line,
+        marks=marks,
+    )
+    if figure is None:
+        return ""
+    return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
+
+
+def line_figure(
+    epochs: Sequence[int],
+    lines: Sequence[Line],
+    *,
+    width: float = 5.6,
+    percent: bool = False,
+    counts_up_to: int | None = None,
+    zero_line: bool = False,
+    marks: Sequence[tuple[int, str]] = (),
+) -> Figure | None:
+    """As `line_chart`, before it becomes text; None if no line has a value."""
     lines = [line for line in lines if any(value is not None for value in line.values)]
     if not lines:
-        return ""
+        return None
     figure = Figure(figsize=(width, 2.7), facecolor="none", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor="none")
@@ -84,6 +110,11 @@ def line_chart(
             drawstyle="steps-mid" if line.stepped else "default",
             solid_capstyle="round",
         )
+        if line.band is not None:
+            rows = zip(epochs, *line.band, strict=True)
+            edges = [row for row in rows if None not in row]
+            x, low, high = np.array(edges).T
+            axes.fill_between(x, low, high, color=line.colour, alpha=0.15, linewidth=0)
     shared: dict[int, list[str]] = {}
     for epoch, text in marks:
         shared.setdefault(epoch, []).append(text)
@@ -109,9 +140,14 @@ def line_chart(
         axes.set_ylim(-0.3, counts_up_to + 0.3)
     _tidy(axes)
     figure.legend(
-        loc="outside upper left", ncols=len(lines), frameon=False, fontsize=9, labelcolor=INK, handlelength=1.6
+        loc="outside upper left",
+        ncols=min(len(lines), max(3, int(width / 1.6))),
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        handlelength=1.6,
     )
-    return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
+    return figure
 
 
 def bar_chart(

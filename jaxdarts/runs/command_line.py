@@ -21,6 +21,7 @@ from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.config import PRESETS, SearchConfig
 from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig
 from jaxdarts.runs.folder import CONFIG_FILE, RECORDED_FACTS, check_resumable
+from jaxdarts.runs.tabulate_config import TABULATE_PRESETS, TabulateConfig
 
 # From tyro's wording to ours, which says what is allowed before what was given.
 _REWORDINGS = (
@@ -65,6 +66,11 @@ class EvaluateArguments(EvaluateConfig, RunOptions):
     """All flags of the evaluate command."""
 
 
+@dataclasses.dataclass(frozen=True)
+class TabulateArguments(TabulateConfig, RunOptions):
+    """All flags of the tabulate command."""
+
+
 def parse_search(argv: Sequence[str] | None = None) -> tuple[SearchConfig, RunOptions]:
     """The configuration and the other flags that a command line (without the program's name) asks for.
 
@@ -97,6 +103,19 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> tuple[EvaluateConfig, R
         "folder.",
     )
     config = EvaluateConfig(**{name: getattr(arguments, name) for name in field_names(EvaluateConfig)})
+    return config, RunOptions(**{name: getattr(arguments, name) for name in field_names(RunOptions)})
+
+
+def parse_tabulate(argv: Sequence[str] | None = None) -> tuple[TabulateConfig, RunOptions]:
+    """As `parse_search`, for the tabulate command."""
+    arguments = parse(
+        TabulateArguments,
+        TABULATE_PRESETS,
+        argv,
+        prog="python -m jaxdarts.tabulate",
+        description="Trains every architecture of a small space from scratch and writes a table of their test errors.",
+    )
+    config = TabulateConfig(**{name: getattr(arguments, name) for name in field_names(TabulateConfig)})
     return config, RunOptions(**{name: getattr(arguments, name) for name in field_names(RunOptions)})
 
 

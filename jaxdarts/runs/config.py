@@ -135,6 +135,9 @@ class SearchConfig:
     """Validation batches for that."""
     selection_finalists: int = 5
     """The best of them, which are scored on the whole validation half."""
+    select_every: int = 0
+    """Epochs between selections that random-ws also makes during the search and writes to metrics.jsonl, as it makes
+    the one at the end; they change nothing else. 0: only at the end."""
     spectrum_size: int = 30
     """Eigenvalues of the alpha-Hessian, largest by magnitude, that are found when the search has ended; 0: none."""
     checkpoint_every_minutes: float = 5.0
@@ -187,6 +190,7 @@ _CHECKS = [
     *at_least(1, "cutout_length", "curvature_batches", "curvature_products", "checkpoints_to_keep"),
     *at_least(0, "crop_padding", "curvature_every", "checkpoint_every_minutes", "cg_damping", "l2", "alpha_l2"),
     *at_least(0, "learning_rate_min", "alpha_init_scale", "es_first_epoch", "ada_max_l2", "spectrum_size"),
+    *at_least(0, "select_every"),
     *at_least(1, "es_window", "es_lag", "selection_samples", "selection_batches", "selection_finalists"),
     *at_least(3, "cells"),
     *at_least(8, "image_size"),

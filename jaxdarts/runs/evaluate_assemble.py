@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -24,7 +25,7 @@ from jaxdarts.errors import InputError
 from jaxdarts.methods import Batch, RetrainInfo, RetrainMethod, RetrainProblem, RetrainState, retraining
 from jaxdarts.methods.retraining import retrained_sums
 from jaxdarts.networks import OPERATIONS, DiscreteNetwork, NetworkCost, network_cost
-from jaxdarts.runs.evaluate_config import EvaluateConfig
+from jaxdarts.runs.evaluate_config import EvaluateConfig, TrainingConfig
 from jaxdarts.runs.inputs import augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
 from jaxdarts.spaces import Genotype, find_genotype, load_space
 
@@ -41,6 +42,26 @@ class RetrainSums(NamedTuple):
     def zero(cls, dtype: Any) -> RetrainSums:
         """The sums of no steps."""
         return cls(jnp.zeros((), dtype), jnp.zeros((), jnp.int32), jnp.zeros((), dtype), jnp.zeros((), dtype))
+
+
+class Images(NamedTuple):
+    """A training's data, on the device, as stored (uint8 or float)."""
+
+    dataset: Dataset
+    train: Batch  # [N, H, W, C]
+    valid: Batch | None  # held out of the training images
+    test: Batch
+
+
+class Training(NamedTuple):
+    """How one genotype is trained, whatever the seed; the functions are jitted, and compile when first called."""
+
+    problem: RetrainProblem
+    steps_per_epoch: int
+    init: Callable[[jax.Array], RetrainState]  # key -> state
+    order: Callable[[jax.Array, jax.Array], jax.Array]  # (key, epoch) -> the order of the epoch's training images
+    step: Callable[..., tuple[RetrainState, RetrainSums, jax.Array]]  # (key, state, sums, data, order); donates two
+    measure: Callable[[RetrainState, Batch], tuple[float, float]]  # loss and accuracy on images as stored
 
 
 class Evaluation(NamedTuple):
@@ -79,10 +100,50 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
     Raises:
       InputError: the data or a size cannot be used.
     """
+    images = read_images(config)
+    training = assemble_training(config, genotype, images)
+    init_key, order_key, draw_key = seed_keys(config.seed)
+    return Evaluation(
+        config=config,
+        genotype=genotype,
+        dataset=images.dataset,
+        data=images.train,
+        valid=images.valid,
+        test=images.test,
+        problem=training.problem,
+        cost=training_cost(config, genotype, images.dataset),
+        steps_per_epoch=training.steps_per_epoch,
+        init=lambda: training.init(init_key),
+        order=lambda epoch: training.order(order_key, jnp.int32(epoch)),
+        step=partial(training.step, draw_key),
+        measure=training.measure,
+    )
+
+
+def seed_keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The keys of a training's `init`, `order` and `step`."""
+    init_key, order_key, draw_key = jax.random.split(jax.random.key(seed), 3)
+    return init_key, order_key, draw_key
+
+
+def read_images(config: TrainingConfig) -> Images:
+    """Reads the data. Raises InputError where it or a size cannot be used."""
     dataset = read_dataset(config)
     if dataset.test_images is None or dataset.test_labels is None:
         raise InputError(f"dataset: {config.dataset!r} has no test images, on which an evaluation reports its error")
     train, valid = _split(config, dataset)
+    test = Batch(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels))
+    return Images(dataset, on_device(dataset, train), on_device(dataset, valid) if len(valid) else None, test)
+
+
+def training_cost(config: TrainingConfig, genotype: Genotype, dataset: Dataset) -> NetworkCost:
+    """The size of the network that is trained."""
+    return network_cost(genotype, dataset.num_classes, config.channels, config.cells, dataset.image_shape)
+
+
+def assemble_training(config: TrainingConfig, genotype: Genotype, images: Images) -> Training:
+    """Prepares the functions of a genotype's training; compiles nothing."""
+    dataset, size = images.dataset, len(images.train.labels)
     network = DiscreteNetwork(
         genotype, dataset.num_classes, config.channels, config.cells, auxiliary=config.auxiliary_weight > 0
     )
@@ -98,27 +159,18 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
         optimiser=weight_optimiser(config.learning_rate, config.momentum, config.l2, config.clip_norm),
         uses_drop_path=config.drop_path > 0,
     )
-    init_key, order_key, draw_key = jax.random.split(jax.random.key(config.seed), 3)
-    jitted_order = jax.jit(lambda epoch: epoch_order(jax.random.fold_in(order_key, epoch), len(train)))
-    steps = steps_per_epoch(len(train), config.batch_size)
-    return Evaluation(
-        config=config,
-        genotype=genotype,
-        dataset=dataset,
-        data=on_device(dataset, train),
-        valid=on_device(dataset, valid) if len(valid) else None,
-        test=Batch(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels)),
+    steps = steps_per_epoch(size, config.batch_size)
+    return Training(
         problem=problem,
-        cost=network_cost(genotype, dataset.num_classes, config.channels, config.cells, dataset.image_shape),
         steps_per_epoch=steps,
-        init=lambda: jax.jit(method.init)(init_key),
-        order=lambda epoch: jitted_order(jnp.int32(epoch)),
-        step=_step(config, dataset, method, steps, draw_key),
+        init=jax.jit(method.init),
+        order=jax.jit(lambda key, epoch: epoch_order(jax.random.fold_in(key, epoch), size)),
+        step=_step(config, dataset, method, steps),
         measure=_measure(config, dataset, problem),
     )
 
 
-def _split(config: EvaluateConfig, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def _split(config: TrainingConfig, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the images to train on and of those held out."""
     size = len(dataset.train_labels)
     train, valid = np.arange(size, dtype=np.int32), np.arange(0, dtype=np.int32)
@@ -146,20 +198,20 @@ def _split(config: EvaluateConfig, dataset: Dataset) -> tuple[np.ndarray, np.nda
 
 
 def _step(
-    config: EvaluateConfig, dataset: Dataset, method: RetrainMethod, steps: int, draw_key: jax.Array
+    config: TrainingConfig, dataset: Dataset, method: RetrainMethod, steps: int
 ) -> Callable[..., tuple[RetrainState, RetrainSums, jax.Array]]:
     """One step on a batch drawn on the device. The third result is finite as long as everything is."""
 
     def step(
-        state: RetrainState, sums: RetrainSums, data: Batch, order: jax.Array
+        key: jax.Array, state: RetrainState, sums: RetrainSums, data: Batch, order: jax.Array
     ) -> tuple[RetrainState, RetrainSums, jax.Array]:
         indices = train_batch_indices(order, state.step % steps, config.batch_size)
-        batch = augmented(config, dataset, data, indices, jax.random.fold_in(draw_key, state.step))
+        batch = augmented(config, dataset, data, indices, jax.random.fold_in(key, state.step))
         state, info = method.step(state, batch)
         sums = jax.tree.map(lambda total, value: total + value.astype(total.dtype), sums, RetrainSums(*info))
         return state, sums, _finite(info)
 
-    return jax.jit(step, donate_argnums=(0, 1))
+    return jax.jit(step, donate_argnums=(1, 2))
 
 
 def _finite(info: RetrainInfo) -> jax.Array:
@@ -167,7 +219,7 @@ def _finite(info: RetrainInfo) -> jax.Array:
 
 
 def _measure(
-    config: EvaluateConfig, dataset: Dataset, problem: RetrainProblem
+    config: TrainingConfig, dataset: Dataset, problem: RetrainProblem
 ) -> Callable[[RetrainState, Batch], tuple[float, float]]:
     @jax.jit
     def sums(

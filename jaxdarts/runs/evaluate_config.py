@@ -11,21 +11,11 @@ from jaxdarts.runs.config import PRECISIONS, SPLITS
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateConfig:
-    """Everything that decides an evaluation's result. `EvaluateConfig(genotype=...)` is the preset `quick`.
+class TrainingConfig:
+    """How a network is trained from scratch, whichever it is. The defaults are those of the preset `quick`."""
 
-    The values of `EVALUATE_PRESETS["paper"]` are those of Liu et al. 2019 for CIFAR-10, with which Zela et al. 2020
-    evaluate too, whatever the search's own L2 and drop path were (their appendix C); for their sizes see
-    configs/evaluate.
-    """
+    command: ClassVar[str]
 
-    command: ClassVar[str] = "evaluate"
-
-    genotype: str = ""
-    """What is trained: a published genotype's name such as DARTS_V2, a file (genotype.json, or the PyTorch codes'
-    Genotype(...) text), or the folder of a search."""
-    space: str | None = None
-    """Search space (a name or the path of a .toml file) that the genotype must belong to; None: any."""
     dataset: str = "photos10"
     """Data set: photos10, digits, npz:PATH, folder:PATH, or a tensorflow-datasets name such as cifar10."""
     data_dir: str | None = None
@@ -72,6 +62,35 @@ class EvaluateConfig:
     """Mirror training images at random."""
     crop_padding: int = 2
     """Pixels of zero padding before the random crop; 0 turns the crop off."""
+    seed: int = 0
+    """Everything random follows from it."""
+    precision: str = "float32"
+    """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, statistics
+    and the optimiser are float32."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Genotype:
+    """What an evaluation trains: a class of its own so that these flags come first in --help."""
+
+    genotype: str = ""
+    """What is trained: a published genotype's name such as DARTS_V2, a file (genotype.json, or the PyTorch codes'
+    Genotype(...) text), or the folder of a search."""
+    space: str | None = None
+    """Search space (a name or the path of a .toml file) that the genotype must belong to; None: any."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig(TrainingConfig, _Genotype):
+    """Everything that decides an evaluation's result. `EvaluateConfig(genotype=...)` is the preset `quick`.
+
+    The values of `EVALUATE_PRESETS["paper"]` are those of Liu et al. 2019 for CIFAR-10, with which Zela et al. 2020
+    evaluate too, whatever the search's own L2 and drop path were (their appendix C); for their sizes see
+    configs/evaluate.
+    """
+
+    command: ClassVar[str] = "evaluate"
+
     test_every: int = 1
     """Epochs between tests; the last epoch and those with the best validation accuracy so far are always tested."""
     checkpoint_every_minutes: float = 5.0
@@ -80,11 +99,6 @@ class EvaluateConfig:
     """Newest checkpoints that are kept."""
     tensorboard: bool = False
     """Also write the metrics for TensorBoard (extra `tensorboard`)."""
-    seed: int = 0
-    """Everything random follows from it."""
-    precision: str = "float32"
-    """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, statistics
-    and the optimiser are float32."""
 
 
 EVALUATE_PRESETS: dict[str, EvaluateConfig] = {
@@ -103,16 +117,20 @@ EVALUATE_PRESETS: dict[str, EvaluateConfig] = {
 }
 
 _CHECKS = [
-    *at_least(1, "epochs", "batch_size", "channels", "cutout_length", "test_every", "checkpoints_to_keep"),
-    *at_least(0, "crop_padding", "checkpoint_every_minutes", "l2", "learning_rate_min", "auxiliary_weight"),
+    *at_least(1, "epochs", "batch_size", "channels", "cutout_length"),
+    *at_least(0, "crop_padding", "l2", "learning_rate_min", "auxiliary_weight"),
     *at_least(3, "cells"),
     *at_least(8, "image_size"),
     *at_least(2, "limit"),
     *positive("learning_rate", "clip_norm"),
     *unit("momentum", "drop_path", "valid_portion"),
     Check("seed", lambda value: 0 <= value < 2**32, "between 0 and 4294967295"),
-    Check("genotype", bool, "a name such as DARTS_V2, a file or the folder of a search"),
     Check("dataset", bool, "a name such as photos10"),
+]
+_EVALUATE_CHECKS = [
+    Check("genotype", bool, "a name such as DARTS_V2, a file or the folder of a search"),
+    *at_least(1, "test_every", "checkpoints_to_keep"),
+    *at_least(0, "checkpoint_every_minutes"),
 ]
 
 
@@ -122,6 +140,13 @@ def check_evaluate_config(config: EvaluateConfig) -> None:
     Raises:
       InputError: naming the first field that cannot be used, its value and what is allowed.
     """
+    check_types(config)
+    check_values(config, _EVALUATE_CHECKS)
+    check_training_config(config)
+
+
+def check_training_config(config: TrainingConfig) -> None:
+    """As `check_evaluate_config`, whatever is trained."""
     check_types(config)
     check_values(config, _CHECKS)
     if config.learning_rate_min > config.learning_rate:

@@ -20,8 +20,9 @@ from typing import Any
 from jaxdarts.errors import InputError, RunError
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.config import CHANGEABLE_FIELDS, PRESETS, SearchConfig
-from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig
+from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig, TrainingConfig
 from jaxdarts.runs.files import write_atomically
+from jaxdarts.runs.tabulate_config import TABULATE_PRESETS, TabulateConfig
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = "lock"
@@ -37,10 +38,11 @@ RECORDED_FACTS = (
     "multiply_adds",
 )
 
-RunConfig = SearchConfig | EvaluateConfig
+RunConfig = SearchConfig | TrainingConfig
 _PRESETS: dict[str, Mapping[str, RunConfig]] = {
     SearchConfig.command: PRESETS,
     EvaluateConfig.command: EVALUATE_PRESETS,
+    TabulateConfig.command: TABULATE_PRESETS,
 }
 
 
@@ -226,8 +228,7 @@ def _make_folder(config: RunConfig, run_dir: Path | None) -> tuple[Path, bool]:
         is_new = not run_dir.exists()
         run_dir.mkdir(parents=True, exist_ok=True)
         return run_dir, is_new
-    subject = _slug(config.space) if isinstance(config, SearchConfig) else f"evaluate-{_slug(config.genotype)}"
-    name = f"{subject}-{_slug(config.dataset)}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{_subject(config)}-{_slug(config.dataset)}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     number = 1
     while True:
         path = Path("runs") / (name if number == 1 else f"{name}-{number}")
@@ -236,6 +237,15 @@ def _make_folder(config: RunConfig, run_dir: Path | None) -> tuple[Path, bool]:
             return path, True
         except FileExistsError:
             number += 1
+
+
+def _subject(config: RunConfig) -> str:
+    if isinstance(config, EvaluateConfig):
+        return f"evaluate-{_slug(config.genotype)}"
+    if isinstance(config, TabulateConfig):
+        return f"table-{_slug(config.space)}"
+    assert isinstance(config, SearchConfig)
+    return _slug(config.space)
 
 
 def _slug(name: str) -> str:

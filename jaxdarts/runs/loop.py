@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -21,7 +20,7 @@ from jaxdarts.runs.draw import save_cells
 from jaxdarts.runs.events import EVENTS_FILE, Event, describe, make_event, stopped_at
 from jaxdarts.runs.folder import RunFolder, one_line_errors
 from jaxdarts.runs.interrupt import Interrupt, catch_interrupts
-from jaxdarts.runs.measure import measure_epoch
+from jaxdarts.runs.measure import measure_epoch, select
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.record import DIAGNOSTICS_FILE
 from jaxdarts.runs.report import write_report
@@ -184,9 +183,7 @@ class _Run(SteppedRun[SearchState, SearchResult]):
         candidates = None
         if self.search.method.select is not None:
             self.progress.message("selecting among random architectures")
-            key = jax.random.fold_in(jax.random.key(self.config.seed), step)
-            score = partial(self.search.validate.score, state)
-            candidates = self.search.method.select(score, key)
+            candidates = select(self.search, state, step)
             genotype = candidates[0].genotype
         found = diagnose(self.search, state, genotype, returned["epoch"])
         if candidates is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 
 from jaxdarts.bilevel import get_hyperparameters
 from jaxdarts.curvature import extreme_eigenvalues_of_operator
-from jaxdarts.methods import SearchState, local_average
+from jaxdarts.methods import Candidate, SearchState, local_average
 from jaxdarts.runs.assemble import EpochSums, Search
 from jaxdarts.runs.config import stopping_rule
 from jaxdarts.runs.schedules import drop_path, learning_rate
@@ -21,6 +22,8 @@ def measure_epoch(
     search: Search, state: SearchState, sums: EpochSums, epoch: int, step: int, history: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The epoch's line of metrics.jsonl, its duration excepted; None for what the method does not learn.
+
+    Where `select_every` asks for it, `selected` is the genotype that the method would return now.
 
     Args:
       search: the run's functions.
@@ -65,7 +68,17 @@ def measure_epoch(
         last = epoch == config.epochs - 1
         if config.curvature_every and (epoch % config.curvature_every == 0 or last):
             record.update(_curvature(search, state, epoch, history))
+    if search.method.select is not None and config.select_every and (epoch + 1) % config.select_every == 0:
+        best = select(search, state, step)[0]
+        record.update(selected=best.genotype.to_json(), selected_accuracy=best.accuracy)
     return record
+
+
+def select(search: Search, state: SearchState, step: int) -> list[Candidate]:
+    """What the method's `select` returns of a search that ends after `step` steps, best first."""
+    assert search.method.select is not None
+    key = jax.random.fold_in(jax.random.key(search.config.seed), step)
+    return search.method.select(partial(search.validate.score, state), key)
 
 
 def _curvature(

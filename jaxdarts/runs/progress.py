@@ -39,9 +39,19 @@ class RunProgress:
       num_epochs: epochs in the whole run.
       first_step: steps already done, by the run that is continued.
       stream: standard output if None.
+      unit: what is called an epoch here.
     """
 
-    def __init__(self, num_steps: int, num_epochs: int, *, first_step: int = 0, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        num_steps: int,
+        num_epochs: int,
+        *,
+        first_step: int = 0,
+        stream: TextIO | None = None,
+        unit: str = "epoch",
+    ) -> None:
+        self._unit = unit
         self._stream = stream or sys.stdout
         self._num_steps, self._num_epochs, self._step = num_steps, num_epochs, first_step
         self._started: tuple[float, int] | None = None  # when the first step of this process ended, and its number
@@ -76,7 +86,7 @@ class RunProgress:
         if self._started is None:
             self._started = (time.monotonic(), step)
         if self._bar is not None:
-            description = f"epoch {epoch + 1}/{self._num_epochs}"
+            description = f"{self._unit} {epoch + 1}/{self._num_epochs}"
             self._bar.update(self._task, completed=step, description=description, left=self._left())
 
     def rewind(self, step: int) -> None:
@@ -88,7 +98,7 @@ class RunProgress:
 
     def epoch(self, epoch: int, facts: Mapping[str, str]) -> None:
         """Prints one line about the epoch that has ended; `epoch` counts from 0."""
-        parts = [f"epoch {epoch + 1}/{self._num_epochs}", *(f"{name} {value}" for name, value in facts.items())]
+        parts = [f"{self._unit} {epoch + 1}/{self._num_epochs}", *(f"{name} {value}" for name, value in facts.items())]
         self.message("  ".join([*parts, self._left()]).rstrip())
 
     def message(self, text: str) -> None:

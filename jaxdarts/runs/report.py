@@ -20,6 +20,8 @@ from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors, run_command
 from jaxdarts.runs.page import Quantities, card, escape, number, render_page, time_text, versions_text
 from jaxdarts.runs.record import RunRecord, read_config, read_run
+from jaxdarts.runs.tabulate_config import TabulateConfig
+from jaxdarts.runs.tabulate_report import write_table_report
 from jaxdarts.spaces import CELL_TYPES
 
 REPORT_FILE = "report.html"
@@ -46,6 +48,8 @@ _QUANTITIES: Quantities = (
 def write_report(run_dir: str | Path) -> Path:
     """Writes `report.html` from a search's or an evaluation's config.json, metrics.jsonl and what it ended with.
 
+    For the folder of a table, `write_table_report`.
+
     The page loads nothing: pictures are inline. An unfinished run is reported as such, with its newest genotype.
     The file is replaced as a whole. Takes one to three seconds.
 
@@ -57,7 +61,10 @@ def write_report(run_dir: str | Path) -> Path:
       RunError: the page cannot be written.
     """
     path = Path(run_dir) / REPORT_FILE
-    if run_command(read_config(Path(run_dir))) == EvaluateConfig.command:
+    command = run_command(read_config(Path(run_dir)))
+    if command == TabulateConfig.command:
+        return write_table_report(Path(run_dir))
+    if command == EvaluateConfig.command:
         page = render_evaluation(read_evaluation(Path(run_dir)))
     else:
         page = _render(read_run(Path(run_dir)))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxdarts.bilevel import set_hyperparameters
 from jaxdarts.methods import RetrainState, SearchState
-from jaxdarts.runs.evaluate_config import EvaluateConfig
+from jaxdarts.runs.evaluate_config import TrainingConfig
 from jaxdarts.runs.folder import RunConfig
 
 State = TypeVar("State", SearchState, RetrainState)
@@ -36,5 +36,5 @@ def drop_path(config: RunConfig, epoch: int) -> float:
 
     Both as the reference has them.
     """
-    last = config.epochs if isinstance(config, EvaluateConfig) else max(config.epochs - 1, 1)
+    last = config.epochs if isinstance(config, TrainingConfig) else max(config.epochs - 1, 1)
     return config.drop_path * epoch / last

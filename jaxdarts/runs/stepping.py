@@ -15,6 +15,8 @@ import jax
 from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.runs import tensorboard
 from jaxdarts.runs.checkpoint import Checkpoints
+from jaxdarts.runs.config import SearchConfig
+from jaxdarts.runs.evaluate_config import EvaluateConfig
 from jaxdarts.runs.folder import (
     RunConfig,
     RunFolder,
@@ -32,6 +34,7 @@ from jaxdarts.runs.schedules import State, start_epoch
 _ESTIMATE_AFTER_STEPS = 5  # steps after which the time left is first told
 
 Result = TypeVar("Result")
+SteppedConfig = SearchConfig | EvaluateConfig
 
 
 class Steps(Protocol):
@@ -57,7 +60,7 @@ class Steps(Protocol):
         """(state, sums, data, order) -> state, sums, a number that is finite as long as everything is."""
 
 
-def check_run_dir(config: RunConfig, run_dir: Path | None, resume: bool) -> None:
+def check_run_dir(config: SteppedConfig, run_dir: Path | None, resume: bool) -> None:
     """Raises InputError if the run can't be started, or with `resume` continued, in this folder; makes nothing."""
     if config.tensorboard:
         tensorboard.check_installed()
@@ -94,7 +97,7 @@ class SteppedRun(ABC, Generic[State, Result]):
     def __init__(
         self,
         steps: Steps,
-        config: RunConfig,
+        config: SteppedConfig,
         folder: RunFolder,
         interrupt: Interrupt,
         stream: TextIO | None,

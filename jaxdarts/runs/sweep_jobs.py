@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.config import PRESETS
-from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS
+from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig
 from jaxdarts.runs.evaluate_record import RESULT_FILE
 from jaxdarts.runs.folder import CONFIG_FILE, LOCK_FILE, RunConfig, stored_config
 from jaxdarts.runs.interrupt import Interrupt
@@ -52,7 +52,7 @@ class Stage(NamedTuple):
 
     def recorded(self) -> RunConfig:
         """The configuration with the genotype's path as a run in the folder recorded it: the sweep may have moved."""
-        if self.config.command != "evaluate":
+        if not isinstance(self.config, EvaluateConfig):
             return self.config
         return dataclasses.replace(self.config, genotype=stored_config(self.folder)["genotype"])
 

@@ -40,7 +40,7 @@ def run(config: SearchConfig, path: Path, resume: bool = False) -> SearchResult:
 
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> SearchResult:
-    return run(tiny_config(folder, **EAGER), folder / "plain")
+    return run(tiny_config(folder, **EAGER), folder / "at_the_end_only")
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +166,7 @@ def test_a_checkpoint_that_is_gone_is_named(folder: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("method", ["random", "random-ws"])
 def test_random_searches(method: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = {"selection_samples": 20, "selection_batches": 1, "selection_finalists": 3}
+    settings["select_every"] = 1
     config, path = tiny_config(folder, method=method, **settings), folder / method
     with monkeypatch.context() as patch:
         patch.setattr(loop, "diagnose", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -188,3 +189,12 @@ def test_random_searches(method: str, folder: Path, monkeypatch: pytest.MonkeyPa
         accuracies = [candidate["accuracy"] for candidate in found["candidates"]]
         assert len(accuracies) == 3 and accuracies == sorted(accuracies, reverse=True)
         assert found["candidates"][0]["genotype"] == unbroken.genotype.to_json()
+        # What is selected on the way is what a shorter search would return, and changes nothing.
+        assert last["selected"] == unbroken.genotype.to_json() and last["selected_accuracy"] == accuracies[0]
+        plain = run(dataclasses.replace(config, select_every=0), folder / "at_the_end_only")
+        assert plain.genotype == unbroken.genotype
+        assert_same_state(plain.state, unbroken.state)
+        kept = [{k: v for k, v in entry.items() if not k.startswith("selected")} for entry in unbroken.metrics]
+        assert without_times(kept) == without_times(plain.metrics) and kept != unbroken.metrics
+        second = run(dataclasses.replace(config, select_every=2), folder / "every_second")
+        assert ["selected" in entry for entry in second.metrics] == [False, True]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.evaluate_config import EvaluateConfig
+from jaxdarts.runs.tabulate_config import TabulateConfig
 
 SPACE_FILE = """
 num_nodes = 1
@@ -62,7 +63,38 @@ def tiny_evaluation(folder: Path, **changes: object) -> EvaluateConfig:
     return dataclasses.replace(config, **changes)
 
 
-def tiny_flags(config: SearchConfig | EvaluateConfig) -> list[str]:
+PAIR_FILE = """
+num_nodes = 1
+operations = ["skip_connect"]
+
+[normal]
+"1->2" = ["skip_connect", "max_pool_3x3"]
+"""
+
+
+def tiny_tabulation(folder: Path, **changes: object) -> TabulateConfig:
+    """Two architectures with two seeds each; two epochs of four steps on 8x8 digits, a quarter of them held out."""
+    space = folder / "pair.toml"
+    if not space.exists():
+        space.write_text(PAIR_FILE)
+    config = TabulateConfig(
+        space=str(space),
+        seeds=2,
+        dataset="digits",
+        epochs=2,
+        batch_size=15,
+        channels=2,
+        cells=3,
+        image_size=None,
+        limit=80,
+        valid_portion=0.25,
+        cutout_length=2,
+        crop_padding=1,
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def tiny_flags(config: SearchConfig | EvaluateConfig | TabulateConfig) -> list[str]:
     """The same as flags of the command, every field given."""
     flags: list[str] = []
     for field in dataclasses.fields(config):

@@ -1,0 +1,91 @@
+"""What does a table of a space's architectures say?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jaxdarts.errors import InputError
+from jaxdarts.spaces import Genotype, SearchSpace
+
+TABLE_FILE = "table.json"
+_NUMBERS = ("seed", "test_error", "parameters", "multiply_adds", "train_loss", "seconds")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One training of one architecture."""
+
+    genotype: Genotype  # canonical
+    seed: int
+    test_error: float  # after the last epoch, between 0 and 1
+    valid_error: float | None  # the same on the images held out; None if there are none
+    train_loss: float  # mean over the last epoch
+    parameters: int  # as `network_cost` counts them
+    multiply_adds: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object, the genotype in it too."""
+        return {**vars(self), "genotype": self.genotype.to_json()}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Test errors of the architectures of a space, trained from scratch one by one."""
+
+    name: str
+    config: Mapping[str, Any]  # as in config.json
+    space: SearchSpace
+    entries: tuple[Entry, ...]
+
+    @property
+    def planned(self) -> int:
+        """Entries of the finished table."""
+        return self.space.num_genotypes() * int(self.config.get("seeds", 1))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every architecture has been trained with every seed."""
+        return len(self.entries) == self.planned
+
+    @cached_property
+    def errors(self) -> dict[Genotype, float]:
+        """Test error by canonical genotype, the mean over seeds; the best first."""
+        found: dict[Genotype, list[float]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.genotype, []).append(entry.test_error)
+        means = {genotype: sum(errors) / len(errors) for genotype, errors in found.items()}
+        return dict(sorted(means.items(), key=lambda item: item[1]))
+
+
+def read_table(path: str | Path) -> Table:
+    """Reads a table, finished or not, from its file or from the folder that holds it.
+
+    Raises:
+      InputError: there is none, or it cannot be read; naming the file.
+    """
+    path = Path(path) / TABLE_FILE if Path(path).is_dir() else Path(path)
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"table: cannot read {str(path)!r}: {reason}; python -m jaxdarts.tabulate makes one"
+        ) from error
+    try:
+        space = SearchSpace(**content["search_space"])
+        entries = tuple(_entry(entry) for entry in content["entries"])
+        config = {name: value for name, value in content.items() if name != "entries"}
+        return Table(path.resolve().parent.name, config, space, entries)
+    except (KeyError, TypeError, InputError) as error:
+        raise InputError(f"table: {str(path)!r} is not a table that python -m jaxdarts.tabulate wrote") from error
+
+
+def _entry(content: Mapping[str, Any]) -> Entry:
+    genotype = Genotype.from_json(content["genotype"]).canonical()
+    return Entry(genotype, valid_error=content.get("valid_error"), **{name: content[name] for name in _NUMBERS})
