@@ -1,5 +1,11 @@
 """What is differentiated through what: bi-level problems, hypergradients, and the optimisers of w and alpha."""
 
+from jaxdarts.bilevel.beta_decay import (
+    BETA_DECAY_PENALTIES,
+    add_beta_decay,
+    beta_decay_factor,
+    beta_decay_penalty,
+)
 from jaxdarts.bilevel.hypergradients import (
     HYPERGRADIENTS,
     conjugate_gradient,
@@ -10,17 +16,15 @@ from jaxdarts.bilevel.hypergradients import (
 )
 from jaxdarts.bilevel.hyperparameters import get_hyperparameters, set_hyperparameters
 from jaxdarts.bilevel.penalties import (
-    BETA_DECAY_PENALTIES,
-    add_beta_decay,
     add_penalty,
     alpha_optimiser,
-    beta_decay_penalty,
     clip_by_global_norm,
     virtual_step_optimiser,
     weight_optimiser,
 )
 from jaxdarts.bilevel.problem import Bilevel, HypergradientFn, HypergradientInfo, InnerStep, LossFn
 from jaxdarts.bilevel.products import alpha_product, apply_update, mixed_product, value_and_gradients
+from jaxdarts.bilevel.temperature import add_temperature_decay
 
 __all__ = [
     "BETA_DECAY_PENALTIES",
@@ -32,9 +36,11 @@ __all__ = [
     "LossFn",
     "add_beta_decay",
     "add_penalty",
+    "add_temperature_decay",
     "alpha_optimiser",
     "alpha_product",
     "apply_update",
+    "beta_decay_factor",
     "beta_decay_penalty",
     "clip_by_global_norm",
     "conjugate_gradient",

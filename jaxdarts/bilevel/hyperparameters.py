@@ -32,13 +32,13 @@ def set_hyperparameters(opt_state: optax.OptState, **values: jax.typing.ArrayLik
 
     Raises:
       InputError: no transformation holds the name, the name follows a schedule, the shape does not fit, or a
-        learning rate or L2 is negative or not finite.
+        learning rate, L2, weight decay or weight of beta decay is negative or not finite.
     """
     held = get_hyperparameters(opt_state)
     for name, value in values.items():
         if name not in held:
             raise unknown_choice("hyperparameter", name, held)
-        if name in ("learning_rate", "l2"):
+        if name in ("learning_rate", "l2", "weight_decay", "beta_weight"):
             check_not_negative(name, value)
         for node in _injected(opt_state):
             if name in node.hyperparams_states:

@@ -17,7 +17,7 @@ import optax
 
 from jaxdarts.bilevel.hyperparameters import check_not_negative
 from jaxdarts.bilevel.problem import Alpha, Params
-from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.errors import InputError
 
 
 def weight_optimiser(
@@ -52,7 +52,7 @@ def weight_optimiser(
             optax.scale_by_learning_rate(learning_rate),
         )
 
-    return optax.inject_hyperparams(chain)(learning_rate=_as_float(learning_rate), l2=_as_float(l2))
+    return optax.inject_hyperparams(chain)(learning_rate=as_float(learning_rate), l2=as_float(l2))
 
 
 def virtual_step_optimiser(
@@ -74,14 +74,22 @@ def alpha_optimiser(
     eps: float = 1e-8,
     l2: optax.ScalarOrSchedule = 1e-3,
     penalties: Sequence[optax.GradientTransformation] = (),
+    weight_decay: optax.ScalarOrSchedule | None = None,
+    last: Sequence[optax.GradientTransformation] = (),
 ) -> optax.GradientTransformationExtraArgs:
     """Adam as the reference trains alpha: penalties, then coupled L2, then Adam with PyTorch's bias correction.
+
+    Penalties and L2 are terms of the outer objective: among each other their order does not matter, but Adam divides
+    their sum by its own size. After Adam a term would keep its size, which is what decoupled weight decay is for.
 
     Args:
       learning_rate, l2: not negative; numbers become traced values in the state. A schedule counts updates.
       b1, b2: decay rates of the two moments, from 0 up to but without 1.
       eps: added to the root of the second moment after bias correction, not negative.
       penalties: transformations such as `add_beta_decay(...)`, applied to the gradient first, in order.
+      weight_decay: decoupled, as in AdamW (Loshchilov and Hutter 2019): alpha also shrinks by the factor
+        `1 - learning_rate * weight_decay`. Not negative; None leaves it out of the program.
+      last: transformations of the finished update, such as `add_temperature_decay(...)`, in order.
 
     Raises:
       InputError: an argument is out of range.
@@ -89,19 +97,23 @@ def alpha_optimiser(
     check_not_negative("learning_rate", learning_rate)
     check_not_negative("l2", l2)
     check_not_negative("eps", eps)
+    check_not_negative("weight_decay", 0 if weight_decay is None else weight_decay)
     for name, value in (("b1", b1), ("b2", b2)):
         if not 0 <= value < 1:
             raise InputError(f"{name} must be at least 0 and less than 1, got {value}")
 
-    def chain(learning_rate: jax.Array, l2: jax.Array) -> optax.GradientTransformation:
+    def chain(learning_rate: jax.Array, l2: jax.Array, weight_decay: jax.Array | None) -> optax.GradientTransformation:
         return optax.chain(
             optax.add_decayed_weights(l2),
             optax.scale_by_adam(b1, b2, eps),
+            optax.identity() if weight_decay is None else optax.add_decayed_weights(weight_decay),
             optax.scale_by_learning_rate(learning_rate),
         )
 
-    adam = optax.inject_hyperparams(chain)(learning_rate=_as_float(learning_rate), l2=_as_float(l2))
-    return optax.chain(*penalties, adam)
+    adam = optax.inject_hyperparams(chain)(
+        learning_rate=as_float(learning_rate), l2=as_float(l2), weight_decay=as_float(weight_decay)
+    )
+    return optax.chain(*penalties, adam, *last)
 
 
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
@@ -138,66 +150,23 @@ def add_penalty(
         a schedule counts updates.
     """
 
-    def scaled(penalty_weight: jax.Array) -> optax.GradientTransformation:
-        def update(updates: Alpha, params: Alpha | None) -> Alpha:
-            if params is None:
-                raise InputError("add_penalty needs the parameters: call update(gradient, state, params)")
-            slope = jax.grad(penalty)(params)
-            return jax.tree.map(lambda g, s: g + (penalty_weight * s).astype(g.dtype), updates, slope)
-
-        return optax.stateless(update)
-
-    return optax.inject_hyperparams(scaled)(penalty_weight=_as_float(weight))
+    return optax.inject_hyperparams(lambda penalty_weight: add_slope(penalty, penalty_weight))(
+        penalty_weight=as_float(weight)
+    )
 
 
-def _edge_penalty(alpha: Alpha) -> jax.Array:
-    return jnp.mean(jnp.concatenate([jax.nn.logsumexp(leaf, axis=-1).ravel() for leaf in jax.tree.leaves(alpha)]))
+def add_slope(penalty: Callable[[Alpha], jax.Array], weight: jax.Array) -> optax.GradientTransformation:
+    """What `add_penalty` does with a weight that somebody else holds."""
+
+    def update(updates: Alpha, params: Alpha | None) -> Alpha:
+        if params is None:
+            raise InputError("a penalty needs the parameters: call update(gradient, state, params)")
+        slope = jax.grad(penalty)(params)
+        return jax.tree.map(lambda g, s: g + (weight * s).astype(g.dtype), updates, slope)
+
+    return optax.stateless(update)
 
 
-def _global_penalty(alpha: Alpha) -> jax.Array:
-    return jax.nn.logsumexp(jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(alpha)]))
-
-
-def _zero_penalty(alpha: Alpha) -> jax.Array:
-    # Differs from Ye et al.'s printed -log(1 + exp(-alpha)), whose gradient falls as alpha grows.
-    return jnp.mean(jnp.concatenate([jax.nn.softplus(leaf).ravel() for leaf in jax.tree.leaves(alpha)]))
-
-
-BETA_DECAY_PENALTIES: dict[str, Callable[[Alpha], jax.Array]] = {
-    "edge": _edge_penalty,
-    "global": _global_penalty,
-    "zero": _zero_penalty,
-}
-
-
-def beta_decay_penalty(alpha: Alpha, variant: str = "edge") -> jax.Array:
-    """The regulariser of Beta-DARTS (Ye et al. 2022), a scalar; its gradient is largest where softmax(alpha) is.
-
-    Args:
-      alpha: pytree of floats [edges, operations]. All edges of all leaves (cell types) count alike.
-      variant: "edge": mean over edges of logsumexp over operations, the published loss. "global": logsumexp over all
-        entries. "zero": mean over entries of log(1 + exp(alpha)).
-
-    Raises:
-      InputError: unknown variant.
-    """
-    return _beta_decay(variant)(alpha)
-
-
-def add_beta_decay(weight: optax.ScalarOrSchedule, variant: str = "edge") -> optax.GradientTransformationExtraArgs:
-    """Adds `weight * beta_decay_penalty(alpha, variant)` to the outer objective; see there and `add_penalty`.
-
-    Ye et al. raise the weight linearly from 0 to 50 over a search.
-    """
-    return add_penalty(_beta_decay(variant), weight)
-
-
-def _beta_decay(variant: str) -> Callable[[Alpha], jax.Array]:
-    if variant not in BETA_DECAY_PENALTIES:
-        raise unknown_choice("variant", variant, BETA_DECAY_PENALTIES)
-    return BETA_DECAY_PENALTIES[variant]
-
-
-def _as_float(value: Any) -> Any:
+def as_float(value: Any) -> Any:
     """An int would make an int of every value that is set later."""
     return float(value) if isinstance(value, (int, float, np.number)) else value

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from jaxdarts.methods.adaptive import darts_ada
+from jaxdarts.methods.beta import beta_darts, candidate_mask
 from jaxdarts.methods.darts import darts
 from jaxdarts.methods.early_stopping import (
     STOPPING_RULES,
@@ -41,6 +42,7 @@ METHODS: dict[str, Callable[..., SearchMethod]] = {
     "darts": darts,
     "darts-es": darts_es,
     "darts-ada": darts_ada,
+    "beta-darts": beta_darts,
     "random-ws": random_ws,
     "random": random_architecture,
 }
@@ -66,6 +68,8 @@ __all__ = [
     "StoppingRule",
     "Verdict",
     "as_given",
+    "beta_darts",
+    "candidate_mask",
     "darts",
     "darts_ada",
     "darts_es",

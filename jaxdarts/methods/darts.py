@@ -73,8 +73,8 @@ def darts(
         if uses_drop_path or problem.needs_key:
             train_key, valid_key = step_keys(state.key, state.step)
         drop_path = state.drop_path if uses_drop_path else None
-        train = LossInputs(train_batch, state.batch_stats, drop_path, train_key)
-        valid = LossInputs(valid_batch, state.batch_stats, drop_path, valid_key)
+        train = LossInputs(train_batch, state.batch_stats, drop_path, train_key, state.temperature)
+        valid = LossInputs(valid_batch, state.batch_stats, drop_path, valid_key, state.temperature)
 
         inner = InnerStep(virtual_step, state.opt_state)
         alpha_gradient, outer = hypergradient(bilevel, inner, state.params, state.alpha, train, valid)
@@ -92,6 +92,7 @@ def darts(
             drop_path=state.drop_path,
             key=state.key,
             step=state.step + 1,
+            temperature=state.temperature,
         )
         info = _report(train_loss, result.scores, train_batch.labels, outer.valid_loss, alpha_gradient)
         return new_state, info

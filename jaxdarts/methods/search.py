@@ -40,6 +40,7 @@ class SearchState:
     drop_path: jax.Array  # scalar, present drop-path probability
     key: jax.Array  # typed key; a step's randomness follows from it and `step`
     step: jax.Array  # int32 scalar, steps done
+    temperature: jax.Array | None = None  # scalar that alpha is divided by before it is relaxed; None: 1, not compiled
 
 
 class SearchInfo(NamedTuple):
@@ -86,6 +87,7 @@ class LossInputs(NamedTuple):
     batch_stats: Any
     drop_path: jax.Array | None = None  # None leaves it out of the program
     key: jax.Array | None = None  # of drop path and `noise`
+    temperature: jax.Array | None = None  # of the relaxation; None leaves it out of the program
 
 
 class SearchProblem(NamedTuple):
@@ -112,6 +114,12 @@ class SearchProblem(NamedTuple):
             variables = self.supernet.clone(remat=0).init(key, images, weights)
         return variables["params"], variables.get("batch_stats", {})
 
+    def mixing_weights(self, alpha: Alpha, temperature: jax.Array | None = None) -> Alpha:
+        """What the supernet takes: the relaxation of alpha / temperature (None: 1), such as softmax(alpha / T)."""
+        if temperature is not None:
+            alpha = jax.tree.map(lambda leaf: leaf / temperature, alpha)
+        return self.relax(self.space, alpha)
+
     def loss(self, params: Any, alpha: Alpha, inputs: LossInputs) -> tuple[jax.Array, NetworkResult]:
         """`train_mode_loss` as a `Bilevel` takes it, for both objectives.
 
@@ -125,6 +133,7 @@ class SearchProblem(NamedTuple):
             batch_stats=inputs.batch_stats,
             drop_path=inputs.drop_path,
             key=inputs.key,
+            temperature=inputs.temperature,
         )
 
 
@@ -156,6 +165,7 @@ def train_mode_loss(
     batch_stats: Any,
     drop_path: jax.Array | float | None = None,
     key: jax.Array | None = None,
+    temperature: jax.Array | None = None,
 ) -> tuple[jax.Array, NetworkResult]:
     """Mean cross-entropy of a batch, normalised by the batch's own statistics (both objectives of DARTS)."""
     # Without a dtype of its own the network computes in that of its arguments, float64 included.
@@ -163,7 +173,7 @@ def train_mode_loss(
     scores, updated = problem.supernet.apply(
         {"params": narrow(params), "batch_stats": batch_stats},
         narrow(batch.images),
-        narrow(problem.relax(problem.space, alpha)),
+        narrow(problem.mixing_weights(alpha, temperature)),
         train=True,
         drop_path=drop_path,
         key=key,

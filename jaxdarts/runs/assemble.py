@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jaxdarts.bilevel import (
     HYPERGRADIENTS,
     HypergradientFn,
+    add_beta_decay,
+    add_temperature_decay,
     alpha_optimiser,
     alpha_product,
     virtual_step_optimiser,
@@ -35,11 +39,13 @@ from jaxdarts.methods import (
     SearchMethod,
     SearchProblem,
     SearchState,
+    candidate_mask,
 )
 from jaxdarts.networks import OPERATIONS, Supernet
 from jaxdarts.runs.config import REMATS, SearchConfig, stopping_rule
 from jaxdarts.runs.inputs import SearchData, augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
 from jaxdarts.runs.memory import cells_to_rematerialise
+from jaxdarts.runs.regularisers import beta_weight, temperature
 from jaxdarts.runs.validate import Validator
 from jaxdarts.spaces import SearchSpace, load_space
 
@@ -115,7 +121,7 @@ def assemble(config: SearchConfig) -> Search:
         problem=problem,
         method=method,
         steps_per_epoch=steps,
-        init=lambda: jax.jit(method.init)(init_key),
+        init=lambda: _with_temperature(config, jax.jit(method.init)(init_key)),
         order=lambda epoch: jitted_order(jnp.int32(epoch)),
         step=_step(config, dataset, method, steps, draw_key),
         validate=Validator(config, dataset, problem, data),
@@ -147,13 +153,38 @@ def build_method(config: SearchConfig, problem: SearchProblem) -> SearchMethod:
         virtual_step=weight_optimiser(config.learning_rate, config.momentum, config.l2, clip_norm)
         if config.clip_virtual_step
         else virtual_step_optimiser(config.learning_rate, config.momentum, config.l2),
-        alpha_optimiser=alpha_optimiser(
-            config.alpha_learning_rate, config.alpha_b1, config.alpha_b2, l2=config.alpha_l2
-        ),
+        alpha_optimiser=_alpha_optimiser(config, problem.space),
         alpha_init_scale=config.alpha_init_scale,
         uses_drop_path=config.drop_path > 0,
         **_method_settings(config),
     )
+
+
+def _alpha_optimiser(config: SearchConfig, space: SearchSpace) -> optax.GradientTransformation:
+    """Schedules set its values in every epoch (`start_epoch`)."""
+    weight, divisor = beta_weight(config, 0), temperature(config, 0)
+    penalties: list[optax.GradientTransformation] = []
+    last: list[optax.GradientTransformation] = []
+    if weight is not None and config.method != "beta-darts":  # which adds its own
+        penalties = [add_beta_decay(weight, config.beta_variant, candidate_mask(space))]
+    if divisor is not None and config.temperature_form == "update":
+        last = [add_temperature_decay(divisor)]
+    return alpha_optimiser(
+        config.alpha_learning_rate,
+        config.alpha_b1,
+        config.alpha_b2,
+        l2=config.alpha_l2,
+        penalties=penalties,
+        weight_decay=config.alpha_weight_decay or None,
+        last=last,
+    )
+
+
+def _with_temperature(config: SearchConfig, state: SearchState) -> SearchState:
+    """The state with a temperature of the relaxation, if the configuration has one."""
+    if temperature(config, 0) is None or config.temperature_form != "softmax":
+        return state
+    return dataclasses.replace(state, temperature=jnp.ones_like(state.drop_path))
 
 
 def _method_settings(config: SearchConfig) -> dict[str, Any]:
@@ -165,6 +196,7 @@ def _method_settings(config: SearchConfig) -> dict[str, Any]:
             "factor": config.ada_factor,
             "max_l2": config.ada_max_l2,
         },
+        "beta-darts": lambda: {"weight": beta_weight(config, 0), "variant": config.beta_variant},
         "random-ws": lambda: {
             "samples": config.selection_samples,
             "batches": config.selection_batches,
@@ -231,7 +263,8 @@ def _hessian_product(
         # Drop path is there with probability 0 where steps have it: the steps' mixed product is the same program.
         drops = config.drop_path > 0
         key = jax.random.key(0) if drops or problem.needs_key else None
-        return LossInputs(batch, state.batch_stats, jnp.zeros_like(state.drop_path) if drops else None, key)
+        drop_path = jnp.zeros_like(state.drop_path) if drops else None
+        return LossInputs(batch, state.batch_stats, drop_path, key, state.temperature)
 
     def product(state: SearchState, valid: Batch, indices: jax.Array, vector: Any) -> Any:
         still = jax.tree.map(jnp.zeros_like, state.params)

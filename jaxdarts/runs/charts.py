@@ -213,16 +213,19 @@ def _replaceable(svg: str, variables: Mapping[str, str]) -> str:
     return svg
 
 
-def operation_strengths(alpha: Sequence[Sequence[float | None]] | None, candidates: Sequence[int]) -> list[np.ndarray]:
-    """The softmax of alpha on every edge: float64[number of candidates]; NaN where alpha is missing.
+def operation_strengths(
+    alpha: Sequence[Sequence[float | None]] | None, candidates: Sequence[int], temperature: float = 1.0
+) -> list[np.ndarray]:
+    """The softmax of alpha / temperature on every edge: float64[number of candidates]; NaN where alpha is missing.
 
     Args:
       alpha: [edges, operations], rows padded to the longest list of candidates.
       candidates: how many entries of each row belong to a candidate; the others are left out of the softmax.
+      temperature: positive.
     """
     strengths = []
     for edge, count in enumerate(candidates):
-        row = np.array(alpha[edge][:count] if alpha else [math.nan] * count, dtype=np.float64)
+        row = np.array(alpha[edge][:count] if alpha else [math.nan] * count, dtype=np.float64) / temperature
         exponentials = np.exp(row - row.max())
         strengths.append(exponentials / exponentials.sum())
     return strengths

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs.checks import Check, at_least, check_choices, check_types, check_values, positive, unit
+from jaxdarts.runs.regularisers import BETA_SCHEDULES, TEMPERATURE_FORMS, TEMPERATURE_SCHEDULES, check_regularisers
 
 if TYPE_CHECKING:  # it imports JAX, for which --help should not wait
     from jaxdarts.methods import StoppingRule
@@ -43,7 +44,8 @@ class SearchConfig:
     """Where the values not given come from: quick (minutes on a laptop) or paper (the published settings)."""
     method: str = "darts"
     """Search method: darts, darts-es (stops when the curvature grows), darts-ada (then goes back and raises l2),
-    random-ws (random search with weight sharing), or random (a genotype drawn at random)."""
+    beta-darts (Beta-Decay on alpha), random-ws (random search with weight sharing), or random (a genotype drawn at
+    random)."""
     hypergradient: str = "unrolled"
     """Gradient of the outer objective in alpha: first_order, finite_difference (DARTS' central difference),
     unrolled (exact), neumann or conjugate_gradient (implicit)."""
@@ -91,6 +93,24 @@ class SearchConfig:
     """Decay of Adam's second moment."""
     alpha_l2: float = 1e-3
     """L2 factor of alpha, added to the gradient before Adam."""
+    alpha_weight_decay: float = 0.0
+    """Decoupled weight decay of alpha (AdamW), added after Adam and multiplied by alpha's learning rate."""
+    beta_weight: float | None = None
+    """Greatest weight of Beta-Decay, added to the outer objective of any method that learns alpha; None: that of the
+    schedule, else 50 for beta-darts and none for other methods."""
+    beta_schedule: str = "linear"
+    """How the weight goes over the epochs: linear (from 0), constant, decreasing (to 0), or one of the paper with its
+    weight: 0-15, 0-25, 0-50, 0-100, constant-15, 50-0."""
+    beta_variant: str = "edge"
+    """edge (Beta-Decay: mean over edges of logsumexp), global (over all entries together) or zero (each by itself)."""
+    temperature_start: float = 1.0
+    """Temperature in the first epoch."""
+    temperature_end: float | None = None
+    """Temperature in the last epoch; None: that of the first."""
+    temperature_schedule: str = "exponential"
+    """How it goes from the one to the other: exponential, linear, or constant."""
+    temperature_form: str = "softmax"
+    """softmax: mixing weights are softmax(alpha / temperature); update: alpha itself is divided by it in every step."""
     alpha_init_scale: float = 1e-3
     """Standard deviation of alpha at the start."""
     drop_path: float = 0.0
@@ -190,13 +210,13 @@ _CHECKS = [
     *at_least(1, "cutout_length", "curvature_batches", "curvature_products", "checkpoints_to_keep"),
     *at_least(0, "crop_padding", "curvature_every", "checkpoint_every_minutes", "cg_damping", "l2", "alpha_l2"),
     *at_least(0, "learning_rate_min", "alpha_init_scale", "es_first_epoch", "ada_max_l2", "spectrum_size"),
-    *at_least(0, "select_every"),
+    *at_least(0, "select_every", "alpha_weight_decay", "beta_weight"),
     *at_least(1, "es_window", "es_lag", "selection_samples", "selection_batches", "selection_finalists"),
     *at_least(3, "cells"),
     *at_least(8, "image_size"),
     *at_least(2, "limit"),
     *positive("learning_rate", "alpha_learning_rate", "clip_norm", "finite_difference_radius"),
-    *positive("es_threshold"),
+    *positive("es_threshold", "temperature_start", "temperature_end"),
     Check("es_window", lambda value: value % 2 == 1, "odd, since the average is centred"),
     Check("ada_factor", lambda value: value > 1, "greater than 1"),
     *unit("momentum", "alpha_b1", "alpha_b2", "drop_path"),
@@ -223,6 +243,7 @@ def check_config(config: SearchConfig) -> None:
 
     load_space(config.space)
     _check_method(config)
+    check_regularisers(config)
 
 
 def _check_method(config: SearchConfig) -> None:
@@ -277,7 +298,7 @@ def stopping_rule(config: SearchConfig) -> StoppingRule:
 
 def _choices() -> dict[str, Collection[str]]:
     # Imported here because these modules import JAX, for which --help should not wait.
-    from jaxdarts.bilevel import HYPERGRADIENTS
+    from jaxdarts.bilevel import BETA_DECAY_PENALTIES, HYPERGRADIENTS
     from jaxdarts.methods import METHODS, STOPPING_RULES
 
     return {
@@ -285,6 +306,10 @@ def _choices() -> dict[str, Collection[str]]:
         "method": METHODS,
         "hypergradient": HYPERGRADIENTS,
         "es_rule": STOPPING_RULES,
+        "beta_schedule": BETA_SCHEDULES,
+        "beta_variant": BETA_DECAY_PENALTIES,
+        "temperature_schedule": TEMPERATURE_SCHEDULES,
+        "temperature_form": TEMPERATURE_FORMS,
         "split": SPLITS,
         "precision": PRECISIONS,
         "step_compilation": STEP_COMPILATIONS,

@@ -14,6 +14,7 @@ from jaxdarts.curvature import extreme_eigenvalues_of_operator
 from jaxdarts.methods import Candidate, SearchState, local_average
 from jaxdarts.runs.assemble import EpochSums, Search
 from jaxdarts.runs.config import stopping_rule
+from jaxdarts.runs.regularisers import beta_weight, temperature
 from jaxdarts.runs.schedules import drop_path, learning_rate
 from jaxdarts.spaces import discretise
 
@@ -34,7 +35,7 @@ def measure_epoch(
       history: the lines of the epochs before, for the local average of the dominant eigenvalue.
     """
     config, steps = search.config, search.steps_per_epoch
-    strengths = search.problem.relax(search.space, state.alpha)
+    strengths = search.problem.mixing_weights(state.alpha, state.temperature)
     genotype = discretise(search.space, {cell: np.asarray(value) for cell, value in strengths.items()})
     record: dict[str, Any] = {
         "epoch": epoch,
@@ -48,6 +49,8 @@ def measure_epoch(
         # The shortest text that stands for the number in its precision: 0.0003, not 0.0003000000142492354.
         "l2": float(str(np.asarray(get_hyperparameters(state.opt_state)["l2"])[()])),
         "drop_path": drop_path(config, epoch),
+        "beta_weight": beta_weight(config, epoch),
+        "temperature": temperature(config, epoch),
         "dominant_eigenvalue": None,
         "smallest_eigenvalue": None,
         "largest_magnitude_eigenvalue": None,

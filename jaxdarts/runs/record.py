@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxdarts.errors import InputError
 from jaxdarts.methods import StoppingRule, local_average
-from jaxdarts.runs.charts import Values
+from jaxdarts.runs.charts import Values, operation_strengths
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.config import SearchConfig, stopping_rule
 from jaxdarts.runs.events import Event, read_events
@@ -48,8 +50,15 @@ class RunRecord:
         """Whether the method learns alpha, rather than drawing architectures."""
         return self.metrics[-1].get("alpha") is not None
 
+    @property
+    def is_tempered(self) -> bool:
+        """Whether alpha is divided by a temperature before it becomes mixing weights."""
+        form = self.config.get("temperature_form", "softmax")
+        return form == "softmax" and self.metrics[-1].get("temperature") is not None
+
     def values(self, key: str) -> Values:
-        """A quantity of every epoch; `skip_normal` and `skip_reduce` count skip connections.
+        """A quantity of every epoch; `skip_normal` and `skip_reduce` count skip connections, `spread_normal` and
+        `spread_reduce` are the mean over edges of the standard deviation of an edge's operation strengths.
 
         `local_average` is centred on the epoch, unlike the one in metrics.jsonl, which is the newest that was known.
         """
@@ -57,7 +66,34 @@ class RunRecord:
             return local_average(self.values("dominant_eigenvalue"), self.rule.reach)
         if key.startswith("skip_"):
             return [entry.get("skip_connections", {}).get(key.removeprefix("skip_")) for entry in self.metrics]
+        if key.startswith("spread_"):
+            spreads = [
+                np.mean([np.std(edge) for edge in edges]) for edges in self.strengths(key.removeprefix("spread_"))
+            ]
+            return [float(spread) if np.isfinite(spread) else None for spread in spreads]
         return [entry.get(key) for entry in self.metrics]
+
+    def strengths(self, cell_type: str) -> list[list[np.ndarray]]:
+        """The softmax of alpha, divided by the epoch's temperature: for every epoch and edge, float64[candidates].
+
+        NaN where alpha is missing.
+
+        Raises:
+          InputError: what was recorded does not fit the space.
+        """
+        counts = [len(operations) for operations in self.space.operations(cell_type)]
+        try:
+            return [
+                operation_strengths(
+                    (entry.get("alpha") or {}).get(cell_type),
+                    counts,
+                    (entry.get("temperature") or 1.0) if self.is_tempered else 1.0,
+                )
+                for entry in self.metrics
+            ]
+        except (ValueError, IndexError, TypeError) as error:
+            message = f"metrics: alpha[{cell_type!r}] does not fit space {self.space.name!r}: {error}"
+            raise InputError(message) from error
 
     def genotype_epochs(self) -> list[int]:
         """The epochs after which alpha stood for `genotype`, up to the order of a node's edges."""

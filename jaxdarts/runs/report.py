@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdarts.errors import InputError
 from jaxdarts.runs import charts
 from jaxdarts.runs.charts import FIRST, SECOND, THIRD, Line
 from jaxdarts.runs.draw import CELL_NAMES, operation_colour, state_name
@@ -41,6 +40,10 @@ _QUANTITIES: Quantities = (
     ("learning_rate", "Learning rate", None),
     ("l2", "L2 factor", None),
     ("drop_path", "Drop-path probability", None),
+    ("beta_weight", "Weight of Beta-Decay", None),
+    ("temperature", "Temperature", None),
+    ("spread_normal", "Spread of strengths, normal", None),
+    ("spread_reduce", "Spread of strengths, reduction", None),
     ("seconds", "Seconds", None),
 )
 
@@ -83,6 +86,7 @@ def _render(run: RunRecord) -> str:
             "Data set": run.config.get("dataset"),
             "Method": run.config.get("method"),
             "Hypergradient": run.config.get("hypergradient") if run.learns_alpha else "none",
+            **_regularisers(run),
             "Seed": run.config.get("seed"),
             "Epochs": f"{len(run.epochs)} of {run.config.get('epochs', len(run.epochs))}",
             "Time": time_text(run),
@@ -98,6 +102,16 @@ def _render(run: RunRecord) -> str:
         run=run,
         quantities=_QUANTITIES,
     )
+
+
+def _regularisers(run: RunRecord) -> dict[str, str]:
+    """Facts about what the run has of them."""
+    facts = {}
+    if run.values("beta_weight")[-1] is not None:
+        facts["Beta-Decay"] = f"{run.config.get('beta_variant')}, {run.config.get('beta_schedule')}"
+    if run.values("temperature")[-1] is not None:
+        facts["Temperature"] = f"{run.config.get('temperature_schedule')}, of {run.config.get('temperature_form')}"
+    return facts
 
 
 def _outcome(run: RunRecord) -> Iterable[str]:
@@ -166,6 +180,7 @@ def _charts(run: RunRecord) -> str:
         line("skip_reduce", "reduction cell", SECOND, stepped=True),
     ]
     norms = [line("hypergradient_norm", "norm", FIRST)]
+    spreads = [line("spread_normal", "normal cell", FIRST), line("spread_reduce", "reduction cell", SECOND)]
     epochs = run.epochs
     marks = [(event["decided_at"], "stopped") for event in run.events if event["action"] == STOP]
     marks += [(event["epoch"], f"L2 to {event['l2']:g}") for event in run.events if event["action"] != STOP]
@@ -184,20 +199,25 @@ def _charts(run: RunRecord) -> str:
             charts.line_chart("skips", epochs, skips, counts_up_to=2 * run.space.num_nodes),
         ),
         card("Hypergradient norm", charts.line_chart("norms", epochs, norms)),
+        card(
+            "Spread of the operation strengths",
+            charts.line_chart("spread", epochs, spreads),
+            "Standard deviation of the mixing weights on an edge, averaged over edges; 0: all operations are alike.",
+        ),
     ]
+    if any(value is not None for value in run.values("beta_weight")):
+        weight = [line("beta_weight", "weight", THIRD)]
+        pairs.append(card("Weight of Beta-Decay", charts.line_chart("beta_weight", epochs, weight)))
+    if any(value is not None for value in run.values("temperature")):
+        temperature = [line("temperature", "temperature", THIRD)]
+        pairs.append(card("Temperature", charts.line_chart("temperature", epochs, temperature)))
     return f'<div class="wide">{wide}</div><div class="pair">{"".join(pairs)}</div>'
 
 
 def _strengths(run: RunRecord, cell_type: str) -> str:
     """A heat map for every edge of a cell, in one colour scale."""
     candidates = run.space.operations(cell_type)
-    counts = [len(operations) for operations in candidates]
-    try:
-        by_epoch = [
-            charts.operation_strengths((entry.get("alpha") or {}).get(cell_type), counts) for entry in run.metrics
-        ]
-    except (ValueError, IndexError, TypeError) as error:
-        raise InputError(f"metrics: alpha[{cell_type!r}] does not fit space {run.space.name!r}: {error}") from error
+    by_epoch = run.strengths(cell_type)
     maps = [np.stack([strengths[edge] for strengths in by_epoch], axis=1) for edge in range(len(candidates))]
     everything = np.concatenate([strengths.ravel() for strengths in maps])
     if not np.isfinite(everything).any():
@@ -221,9 +241,10 @@ def _strengths(run: RunRecord, cell_type: str) -> str:
             f'<div>{names}</div><div class="image"><img alt="{escape(label)}" src="{image}"></div>'
             f'<div class="number">{numbers}</div></div></div>'
         )
+    divided = "alpha / temperature" if run.is_tempered else "alpha"
     note = (
-        f"Softmax of alpha over an edge's candidates, from epoch {run.epochs[0]} (left) to {run.epochs[-1]} (right, "
-        "with its value). Outlined: edges in the genotype, their operation in bold."
+        f"Softmax of {divided} over an edge's candidates, from epoch {run.epochs[0]} (left) to {run.epochs[-1]} "
+        "(right, with its value). Outlined: edges in the genotype, their operation in bold."
     )
     return (
         f'<h3>{CELL_NAMES[cell_type]}</h3><div class="scale small"><span>{low:.{digits}f}</span><i></i>'

@@ -4,25 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax.numpy as jnp
 
 from jaxdarts.bilevel import set_hyperparameters
 from jaxdarts.methods import RetrainState, SearchState
+from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.evaluate_config import TrainingConfig
 from jaxdarts.runs.folder import RunConfig
+from jaxdarts.runs.regularisers import beta_weight, temperature
 
 State = TypeVar("State", SearchState, RetrainState)
 
 
 def start_epoch(config: RunConfig, state: State, epoch: int) -> State:
-    """Sets what follows a schedule: the learning rate's cosine and drop path's ramp."""
+    """Sets what follows a schedule: the learning rate's cosine, drop path's ramp, what regularises alpha."""
     return dataclasses.replace(
         state,
         opt_state=set_hyperparameters(state.opt_state, learning_rate=learning_rate(config, epoch)),
         drop_path=jnp.full_like(state.drop_path, drop_path(config, epoch)),
+        **(_regularised(config, state, epoch) if isinstance(config, SearchConfig) else {}),
     )
+
+
+def _regularised(config: SearchConfig, state: Any, epoch: int) -> dict[str, Any]:
+    """The parts of a search's state that hold what regularises alpha."""
+    weight, divisor = beta_weight(config, epoch), temperature(config, epoch)
+    values = {} if weight is None else {"beta_weight": weight}
+    if divisor is None or config.temperature_form == "softmax":
+        held = None if divisor is None else jnp.full_like(state.drop_path, divisor)
+        return {"alpha_opt_state": set_hyperparameters(state.alpha_opt_state, **values), "temperature": held}
+    return {"alpha_opt_state": set_hyperparameters(state.alpha_opt_state, **values, temperature=divisor)}
 
 
 def learning_rate(config: RunConfig, epoch: int) -> float:

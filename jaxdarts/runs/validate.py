@@ -36,8 +36,7 @@ class Validator:
     ) -> None:
         """`together`: architectures that one program scores; None: one on a CPU, which gains nothing by more."""
         self._data, self._batch_size = data, config.batch_size
-        self._relax = jax.jit(problem.relax, static_argnums=0)
-        self._space = problem.space
+        self._mixing_weights = jax.jit(problem.mixing_weights)
         given = problem._replace(relax=as_given)
 
         @jax.jit
@@ -59,7 +58,7 @@ class Validator:
           state: whose weights and statistics are used.
           weights: mixing weights, {"normal", "reduce"}: float[edges, operations]; None for those of the state's alpha.
         """
-        weights = self._relax(self._space, state.alpha) if weights is None else weights
+        weights = self._mixing_weights(state.alpha, state.temperature) if weights is None else weights
         losses, correct = self._totals(self._sums, state, weights, None)
         size = self._data.valid.labels.shape[0]
         return sum(map(float, losses)) / size, sum(map(int, correct)) / size

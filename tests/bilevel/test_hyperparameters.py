@@ -44,10 +44,10 @@ def test_read_back_through_a_chain_and_nesting() -> None:
     optimiser = alpha_optimiser(penalties=[add_beta_decay(2, "edge")])
     nested = optax.inject_hyperparams(lambda scale: optax.chain(optax.scale(scale), optimiser))(scale=0.5)
     state = nested.init(jnp.zeros((3, 2)))
-    assert set(get_hyperparameters(state)) == {"scale", "penalty_weight", "learning_rate", "l2"}
-    changed = set_hyperparameters(state, penalty_weight=0.25, l2=np.float64(0.5), scale=-1)
+    assert set(get_hyperparameters(state)) == {"scale", "beta_weight", "learning_rate", "l2"}
+    changed = set_hyperparameters(state, beta_weight=0.25, l2=np.float64(0.5), scale=-1)
     values = {name: float(value) for name, value in get_hyperparameters(changed).items()}
-    assert values == pytest.approx({"scale": -1, "penalty_weight": 0.25, "learning_rate": 3e-4, "l2": 0.5})
+    assert values == pytest.approx({"scale": -1, "beta_weight": 0.25, "learning_rate": 3e-4, "l2": 0.5})
     chex.assert_trees_all_equal_shapes_and_dtypes(state, changed)
     assert float(get_hyperparameters(state)["l2"]) == pytest.approx(1e-3)  # the old state is as it was
     assert get_hyperparameters(optax.adam(0.1).init(jnp.zeros(2))) == {}
@@ -70,6 +70,8 @@ def test_bad_values() -> None:
         set_hyperparameters(state, l2=-1.0)
     with pytest.raises(InputError, match="learning_rate"):
         set_hyperparameters(state, learning_rate=float("nan"))
+    with pytest.raises(InputError, match="beta_weight must be .* not negative, got -2"):
+        set_hyperparameters(add_beta_decay(1.0).init(jnp.zeros(2)), beta_weight=-2.0)
     with pytest.raises(InputError, match="shape"):
         set_hyperparameters(state, l2=jnp.ones(3))
     scheduled = weight_optimiser(optax.constant_schedule(0.1)).init(jnp.zeros(2))
