@@ -23,6 +23,7 @@ from jaxdarts.methods.retraining import (
     retraining,
     retraining_loss,
 )
+from jaxdarts.methods.robust import REGULARISATIONS, Regularisation, r_darts
 from jaxdarts.methods.search import (
     Batch,
     Candidate,
@@ -41,18 +42,22 @@ METHODS: dict[str, Callable[..., SearchMethod]] = {
     "darts": darts,
     "darts-es": darts_es,
     "darts-ada": darts_ada,
+    "r-darts-l2": r_darts,
+    "r-darts-dp": r_darts,
     "random-ws": random_ws,
     "random": random_architecture,
 }
 
 __all__ = [
     "METHODS",
+    "REGULARISATIONS",
     "STOPPING_RULES",
     "Batch",
     "Candidate",
     "EarlyStop",
     "History",
     "LossInputs",
+    "Regularisation",
     "RetrainInfo",
     "RetrainMethod",
     "RetrainProblem",
@@ -74,6 +79,7 @@ __all__ = [
     "local_average",
     "make_rule",
     "newest_stop",
+    "r_darts",
     "random_architecture",
     "random_ws",
     "retraining",

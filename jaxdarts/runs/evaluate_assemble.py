@@ -51,7 +51,7 @@ class Evaluation(NamedTuple):
     dataset: Dataset
     data: Batch  # images to train on, as stored (uint8 or float), [N, H, W, C], on the device
     valid: Batch | None  # held out of them
-    test: Batch
+    test: Batch | None  # None: nothing is tested
     problem: RetrainProblem
     cost: NetworkCost
     steps_per_epoch: int
@@ -83,6 +83,20 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
     if dataset.test_images is None or dataset.test_labels is None:
         raise InputError(f"dataset: {config.dataset!r} has no test images, on which an evaluation reports its error")
     train, valid = _split(config, dataset)
+    return build_evaluation(
+        config,
+        genotype,
+        dataset,
+        on_device(dataset, train),
+        on_device(dataset, valid) if len(valid) else None,
+        Batch(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels)),
+    )
+
+
+def build_evaluation(
+    config: EvaluateConfig, genotype: Genotype, dataset: Dataset, train: Batch, valid: Batch | None, test: Batch | None
+) -> Evaluation:
+    """An evaluation on images that are on the device already, in parts of any origin; compiles nothing."""
     network = DiscreteNetwork(
         genotype, dataset.num_classes, config.channels, config.cells, auxiliary=config.auxiliary_weight > 0
     )
@@ -99,15 +113,16 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
         uses_drop_path=config.drop_path > 0,
     )
     init_key, order_key, draw_key = jax.random.split(jax.random.key(config.seed), 3)
-    jitted_order = jax.jit(lambda epoch: epoch_order(jax.random.fold_in(order_key, epoch), len(train)))
-    steps = steps_per_epoch(len(train), config.batch_size)
+    num_images = train.labels.shape[0]
+    jitted_order = jax.jit(lambda epoch: epoch_order(jax.random.fold_in(order_key, epoch), num_images))
+    steps = steps_per_epoch(num_images, config.batch_size)
     return Evaluation(
         config=config,
         genotype=genotype,
         dataset=dataset,
-        data=on_device(dataset, train),
-        valid=on_device(dataset, valid) if len(valid) else None,
-        test=Batch(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels)),
+        data=train,
+        valid=valid,
+        test=test,
         problem=problem,
         cost=network_cost(genotype, dataset.num_classes, config.channels, config.cells, dataset.image_shape),
         steps_per_epoch=steps,
