@@ -29,6 +29,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     quicken_compilation()
     run_dir = None if options.run_dir is None else Path(options.run_dir)
     result = run_evaluation(config, run_dir, resume=options.resume)
+    assert result.test_error is not None  # only None where there is nothing to test on
     print(f"done: test error {result.test_error:.2%} after the last epoch")
     if result.best_epoch is not None:
         best = f"{result.best_epoch + 1}/{config.epochs}, the best by validation accuracy"

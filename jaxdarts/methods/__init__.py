@@ -24,6 +24,7 @@ from jaxdarts.methods.retraining import (
     retraining,
     retraining_loss,
 )
+from jaxdarts.methods.robust import REGULARISATIONS, Regularisation, r_darts
 from jaxdarts.methods.search import (
     Batch,
     Candidate,
@@ -43,18 +44,22 @@ METHODS: dict[str, Callable[..., SearchMethod]] = {
     "darts-es": darts_es,
     "darts-ada": darts_ada,
     "beta-darts": beta_darts,
+    "r-darts-l2": r_darts,
+    "r-darts-dp": r_darts,
     "random-ws": random_ws,
     "random": random_architecture,
 }
 
 __all__ = [
     "METHODS",
+    "REGULARISATIONS",
     "STOPPING_RULES",
     "Batch",
     "Candidate",
     "EarlyStop",
     "History",
     "LossInputs",
+    "Regularisation",
     "RetrainInfo",
     "RetrainMethod",
     "RetrainProblem",
@@ -78,6 +83,7 @@ __all__ = [
     "local_average",
     "make_rule",
     "newest_stop",
+    "r_darts",
     "random_architecture",
     "random_ws",
     "retraining",

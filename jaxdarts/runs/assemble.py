@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -18,6 +19,7 @@ from jaxdarts.bilevel import (
     add_temperature_decay,
     alpha_optimiser,
     alpha_product,
+    set_hyperparameters,
     virtual_step_optimiser,
     weight_optimiser,
 )
@@ -43,7 +45,16 @@ from jaxdarts.methods import (
 )
 from jaxdarts.networks import OPERATIONS, Supernet
 from jaxdarts.runs.config import REMATS, SearchConfig, stopping_rule
-from jaxdarts.runs.inputs import SearchData, augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
+from jaxdarts.runs.inputs import (
+    SearchData,
+    augmented,
+    compute_dtype,
+    data_seed,
+    on_device,
+    plain,
+    read_dataset,
+    working_dtype,
+)
 from jaxdarts.runs.memory import cells_to_rematerialise
 from jaxdarts.runs.regularisers import beta_weight, temperature
 from jaxdarts.runs.validate import Validator
@@ -64,6 +75,14 @@ class EpochSums(NamedTuple):
         return cls(jnp.zeros((), dtype), jnp.zeros((), jnp.int32), jnp.zeros((), dtype), jnp.zeros((), dtype))
 
 
+class Draws(NamedTuple):
+    """What the steps of an epoch draw their batches from."""
+
+    order: jax.Array  # int32[N], the epoch's order of the training images
+    key: jax.Array  # typed key; the randomness of a step's batches follows from it and the step
+    cutout: jax.Array  # scalar, the probability that an image has its square masked, where cutout is on
+
+
 class Search(NamedTuple):
     """All that a run needs; the functions are jitted, and compile when first called."""
 
@@ -75,16 +94,16 @@ class Search(NamedTuple):
     method: SearchMethod
     steps_per_epoch: int
     init: Callable[[], SearchState]
-    order: Callable[[int], jax.Array]  # epoch -> the order of its training images
+    order: Callable[[int], Draws]  # epoch -> what its steps draw from
     step: Callable[
         ..., tuple[SearchState, EpochSums, jax.Array]
-    ]  # (state, sums, data, order); may donate the first two
+    ]  # (state, sums, data, draws); may donate the first two
     validate: Validator  # loss and accuracy on the validation half
     hessian_product: Callable[[SearchState, Any], Any]  # Hessian of the outer objective in alpha, times a vector
 
 
-def assemble(config: SearchConfig) -> Search:
-    """Reads the data and prepares everything; compiles nothing.
+def assemble(config: SearchConfig, together: int = 1) -> Search:
+    """Reads the data and prepares everything; compiles nothing. `together`: searches computed at a time, for memory.
 
     Raises:
       InputError: the space, the data or a size cannot be used.
@@ -95,7 +114,7 @@ def assemble(config: SearchConfig) -> Search:
         len(dataset.train_labels),
         config.train_portion,
         cast(Order, config.split),
-        config.seed,
+        data_seed(config),
         labels=dataset.train_labels,
     )
     for name, part in (("trains w", train), ("trains alpha", valid)):
@@ -104,15 +123,13 @@ def assemble(config: SearchConfig) -> Search:
                 f"batch_size must be at most {len(part)}, the images in the part that {name} "
                 f"(data set {config.dataset!r}); got {config.batch_size}"
             )
-    problem = build_problem(config, space, dataset.num_classes, dataset.image_shape)
+    problem = build_problem(config, space, dataset.num_classes, dataset.image_shape, together)
     method = build_method(config, problem)
     if method.relax is not None:
         problem = problem._replace(relax=method.relax)
     data = SearchData(*(on_device(dataset, part) for part in (train, valid)))
-    init_key, order_key, draw_key = jax.random.split(jax.random.key(config.seed), 3)
     steps = steps_per_epoch(len(train), config.batch_size)
-
-    jitted_order = jax.jit(lambda epoch: epoch_order(jax.random.fold_in(order_key, epoch), len(train)))
+    init, order = starting(config, jax.jit(method.init), len(train))
     return Search(
         config=config,
         space=space,
@@ -121,16 +138,38 @@ def assemble(config: SearchConfig) -> Search:
         problem=problem,
         method=method,
         steps_per_epoch=steps,
-        init=lambda: _with_temperature(config, jax.jit(method.init)(init_key)),
-        order=lambda epoch: jitted_order(jnp.int32(epoch)),
-        step=_step(config, dataset, method, steps, draw_key),
+        init=init,
+        order=order,
+        step=_step(config, dataset, method, steps),
         validate=Validator(config, dataset, problem, data),
         hessian_product=_hessian_product(config, dataset, problem, data),
     )
 
 
+def starting(
+    config: SearchConfig, jitted_init: Callable[[jax.Array], SearchState], num_images: int
+) -> tuple[Callable[[], SearchState], Callable[[int], Draws]]:
+    """`Search.init` and `Search.order` of a configuration, whose seed and L2 may be a population member's own."""
+    init_key, order_key, draw_key = jax.random.split(jax.random.key(config.seed), 3)
+
+    def init() -> SearchState:
+        state = jitted_init(init_key)
+        state = dataclasses.replace(state, opt_state=set_hyperparameters(state.opt_state, l2=config.l2))
+        return _with_temperature(config, state)
+
+    def order(epoch: int) -> Draws:
+        return Draws(_order(order_key, jnp.int32(epoch), num_images), draw_key, jnp.float32(config.cutout))
+
+    return init, order
+
+
+@partial(jax.jit, static_argnums=2)
+def _order(key: jax.Array, epoch: jax.Array, num_images: int) -> jax.Array:
+    return epoch_order(jax.random.fold_in(key, epoch), num_images)
+
+
 def build_problem(
-    config: SearchConfig, space: SearchSpace, num_classes: int, image_shape: tuple[int, int, int]
+    config: SearchConfig, space: SearchSpace, num_classes: int, image_shape: tuple[int, int, int], together: int = 1
 ) -> SearchProblem:
     """The space and the supernet of a configuration."""
 
@@ -139,7 +178,7 @@ def build_problem(
         return SearchProblem(space, supernet, image_shape, working_dtype(config), compute_dtype=compute_dtype(config))
 
     if config.remat == "auto":
-        return problem(cells_to_rematerialise(problem(0), config.batch_size))
+        return problem(cells_to_rematerialise(problem(0), together * config.batch_size))
     return problem({"off": 0, "on": config.cells}[config.remat] if config.remat in REMATS else int(config.remat))
 
 
@@ -218,18 +257,18 @@ def build_hypergradient(config: SearchConfig) -> HypergradientFn:
 
 
 def _step(
-    config: SearchConfig, dataset: Dataset, method: SearchMethod, steps: int, draw_key: jax.Array
+    config: SearchConfig, dataset: Dataset, method: SearchMethod, steps: int
 ) -> Callable[..., tuple[SearchState, EpochSums, jax.Array]]:
     """One step on batches drawn on the device. The third result is finite as long as everything is."""
 
     @jax.jit
-    def draw(data: SearchData, order: jax.Array, step: jax.Array) -> tuple[Batch, Batch]:
-        train_key, valid_key, pick_key = jax.random.split(jax.random.fold_in(draw_key, step), 3)
-        train_indices = train_batch_indices(order, step % steps, config.batch_size)
+    def draw(data: SearchData, draws: Draws, step: jax.Array) -> tuple[Batch, Batch]:
+        train_key, valid_key, pick_key = jax.random.split(jax.random.fold_in(draws.key, step), 3)
+        train_indices = train_batch_indices(draws.order, step % steps, config.batch_size)
         # The outer objective's batch is drawn anew at every step, as the reference takes the first of a fresh shuffle.
         valid_indices = random_batch_indices(pick_key, data.valid.labels.shape[0], config.batch_size)
-        train_batch = augmented(config, dataset, data.train, train_indices, train_key)
-        return train_batch, augmented(config, dataset, data.valid, valid_indices, valid_key)
+        train_batch = augmented(config, dataset, data.train, train_indices, train_key, draws.cutout)
+        return train_batch, augmented(config, dataset, data.valid, valid_indices, valid_key, draws.cutout)
 
     @jax.jit
     def accumulate(sums: EpochSums, info: SearchInfo) -> tuple[EpochSums, jax.Array]:
@@ -237,13 +276,17 @@ def _step(
         return sums, info.train_loss + info.alpha_loss + info.hypergradient_norm
 
     def step(
-        state: SearchState, sums: EpochSums, data: SearchData, order: jax.Array
+        state: SearchState, sums: EpochSums, data: SearchData, draws: Draws
     ) -> tuple[SearchState, EpochSums, jax.Array]:
-        state, info = method.step(state, *draw(data, order, state.step))
+        state, info = method.step(state, *draw(data, draws, state.step))
         return state, *accumulate(sums, info)
 
-    whole = config.step_compilation == "whole" or (config.step_compilation == "auto" and jax.default_backend() != "cpu")
-    return jax.jit(step, donate_argnums=(0, 1)) if whole else step
+    return jax.jit(step, donate_argnums=(0, 1)) if is_whole(config) else step
+
+
+def is_whole(config: SearchConfig) -> bool:
+    """Whether a step is one program."""
+    return config.step_compilation == "whole" or (config.step_compilation == "auto" and jax.default_backend() != "cpu")
 
 
 def _hessian_product(

@@ -23,6 +23,7 @@ Values = Sequence[float | None]  # one entry an epoch; None where there is none
 
 COLOUR_MAP = "viridis"
 FIRST, SECOND, THIRD = "#2463c4", "#c2570c", "#1a7f4b"
+COLOURS = (FIRST, SECOND, THIRD, "#8a4fc0", "#b0812a", "#5a7d8c", "#c44a7a", "#6b7a2a")  # of lines side by side
 _MUTED, _GRID = "#59636e", "#d5dae0"
 # What the page's style sheet may replace, for dark screens; the hex value remains the default.
 _PAGE_COLOURS = {INK: "ink", BACKGROUND: "surface", WIRE: "wire", NODE: "node", _MUTED: "muted", _GRID: "grid"}

@@ -18,6 +18,7 @@ PRECISIONS = ("float32", "float64", "bfloat16")
 REMATS = ("auto", "on", "off")
 STEP_COMPILATIONS = ("auto", "whole", "parts")
 RULED_METHODS = ("darts-es", "darts-ada")  # those that look at the eigenvalues' history
+POPULATION_MAPPINGS = ("auto", "vmap", "map")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,8 @@ class SearchConfig:
     """Where the values not given come from: quick (minutes on a laptop) or paper (the published settings)."""
     method: str = "darts"
     """Search method: darts, darts-es (stops when the curvature grows), darts-ada (then goes back and raises l2),
-    beta-darts (Beta-Decay on alpha), random-ws (random search with weight sharing), or random (a genotype drawn at
+    beta-darts (Beta-Decay on alpha), r-darts-l2 and r-darts-dp (several searches with different l2 or drop_path, the
+    best by a short retraining), random-ws (random search with weight sharing), or random (a genotype drawn at
     random)."""
     hypergradient: str = "unrolled"
     """Gradient of the outer objective in alpha: first_order, finite_difference (DARTS' central difference),
@@ -158,6 +160,22 @@ class SearchConfig:
     select_every: int = 0
     """Epochs between selections that random-ws also makes during the search and writes to metrics.jsonl, as it makes
     the one at the end; they change nothing else. 0: only at the end."""
+    population: int | None = None
+    """Searches side by side in one run, with seeds seed, seed + 1, ... on the same data; None: 1, and of r-darts-l2
+    and r-darts-dp one a strength."""
+    population_mapping: str = "auto"
+    """vmap (a step of all members is computed together), map (one after another), or auto: map on a CPU, vmap
+    elsewhere."""
+    strengths: str | None = None
+    """Of r-darts-l2 and r-darts-dp: each member's l2, or largest drop_path, with commas between them; None: those of
+    the paper, 3e-4,9e-4,27e-4,81e-4 and 0,0.2,0.4,0.6."""
+    retrain_epochs: int = 5
+    """Epochs that every genotype of a population is trained for from scratch, to choose the best; 0: the best is that
+    of the supernet with the best validation accuracy."""
+    retrain_channels: int | None = None
+    """Channels of the networks retrained; None: as in the search."""
+    retrain_cells: int | None = None
+    """Cells of the networks retrained; None: as in the search."""
     spectrum_size: int = 30
     """Eigenvalues of the alpha-Hessian, largest by magnitude, that are found when the search has ended; 0: none."""
     checkpoint_every_minutes: float = 5.0
@@ -168,6 +186,8 @@ class SearchConfig:
     """Also write the metrics for TensorBoard (extra `tensorboard`)."""
     seed: int = 0
     """Everything random follows from it."""
+    data_seed: int | None = None
+    """The crops of photos10 and the shuffled split follow from this; None: from seed."""
     precision: str = "float32"
     """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, alpha,
     statistics and optimisers are float32."""
@@ -195,6 +215,7 @@ PRESETS: dict[str, SearchConfig] = {
         crop_padding=4,
         curvature_products=20,
         es_rule="paper",
+        retrain_epochs=100,
         selection_samples=1000,
         selection_batches=10,
         selection_finalists=10,
@@ -212,7 +233,9 @@ _CHECKS = [
     *at_least(0, "learning_rate_min", "alpha_init_scale", "es_first_epoch", "ada_max_l2", "spectrum_size"),
     *at_least(0, "select_every", "alpha_weight_decay", "beta_weight"),
     *at_least(1, "es_window", "es_lag", "selection_samples", "selection_batches", "selection_finalists"),
-    *at_least(3, "cells"),
+    *at_least(1, "population", "retrain_channels"),
+    *at_least(0, "retrain_epochs"),
+    *at_least(3, "cells", "retrain_cells"),
     *at_least(8, "image_size"),
     *at_least(2, "limit"),
     *positive("learning_rate", "alpha_learning_rate", "clip_norm", "finite_difference_radius"),
@@ -221,7 +244,7 @@ _CHECKS = [
     Check("ada_factor", lambda value: value > 1, "greater than 1"),
     *unit("momentum", "alpha_b1", "alpha_b2", "drop_path"),
     Check("train_portion", lambda value: 0 < value < 1, "greater than 0 and less than 1"),
-    Check("seed", lambda value: 0 <= value < 2**32, "between 0 and 4294967295"),
+    *[Check(seed, lambda value: 0 <= value < 2**32, "between 0 and 4294967295") for seed in ("seed", "data_seed")],
     Check("dataset", bool, "a name such as photos10"),
 ]
 
@@ -244,6 +267,9 @@ def check_config(config: SearchConfig) -> None:
     load_space(config.space)
     _check_method(config)
     check_regularisers(config)
+    from jaxdarts.runs.members import check_population
+
+    check_population(config)
 
 
 def _check_method(config: SearchConfig) -> None:
@@ -313,4 +339,5 @@ def _choices() -> dict[str, Collection[str]]:
         "split": SPLITS,
         "precision": PRECISIONS,
         "step_compilation": STEP_COMPILATIONS,
+        "population_mapping": POPULATION_MAPPINGS,
     }

@@ -50,7 +50,7 @@ class Images(NamedTuple):
     dataset: Dataset
     train: Batch  # [N, H, W, C]
     valid: Batch | None  # held out of the training images
-    test: Batch
+    test: Batch | None  # None: nothing is tested
 
 
 class Training(NamedTuple):
@@ -72,7 +72,7 @@ class Evaluation(NamedTuple):
     dataset: Dataset
     data: Batch  # images to train on, as stored (uint8 or float), [N, H, W, C], on the device
     valid: Batch | None  # held out of them
-    test: Batch
+    test: Batch | None  # None: nothing is tested
     problem: RetrainProblem
     cost: NetworkCost
     steps_per_epoch: int
@@ -100,7 +100,11 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
     Raises:
       InputError: the data or a size cannot be used.
     """
-    images = read_images(config)
+    return build_evaluation(config, genotype, read_images(config))
+
+
+def build_evaluation(config: EvaluateConfig, genotype: Genotype, images: Images) -> Evaluation:
+    """An evaluation on images that are on the device already; compiles nothing."""
     training = assemble_training(config, genotype, images)
     init_key, order_key, draw_key = seed_keys(config.seed)
     return Evaluation(

@@ -30,7 +30,7 @@ class EvaluationResult(NamedTuple):
     run_dir: Path
     metrics: list[dict[str, Any]]  # one record an epoch, as in metrics.jsonl
     state: RetrainState  # after the last step
-    test_error: float  # after the last epoch, between 0 and 1: what the papers report
+    test_error: float | None  # after the last epoch, between 0 and 1: what the papers report; None: nothing was tested
     best_epoch: int | None  # with the best validation accuracy, the first of equals; None if nothing was held out
     best_test_error: float | None  # after that epoch
     parameters: int  # as `network_cost` counts them
@@ -70,19 +70,22 @@ def run_evaluation(
         enable_compilation_cache()
         evaluation = assemble_evaluation(config, genotype)
         device = device_name()
-        facts = {
-            "architecture": genotype.to_json(),
-            "parameters": evaluation.cost.parameters,
-            "multiply_adds": evaluation.cost.multiply_adds,
-            "class_names": list(evaluation.dataset.class_names),
-        }
-        folder = open_run_dir(config, folder_path, resume, device=device, facts=facts)
+        folder = open_run_dir(config, folder_path, resume, device=device, facts=evaluation_facts(evaluation))
         with folder, catch_interrupts() as interrupt:
-            folder.write_json(GENOTYPE_FILE, genotype.to_json())
-            return _Run(evaluation, folder, interrupt, stream, device).finish()
+            return EvaluationRun(evaluation, folder, interrupt, stream, device).finish()
 
 
-class _Run(SteppedRun[RetrainState, EvaluationResult]):
+def evaluation_facts(evaluation: Evaluation) -> dict[str, Any]:
+    """What an evaluation's config.json holds beside the fields."""
+    return {
+        "architecture": evaluation.genotype.to_json(),
+        "parameters": evaluation.cost.parameters,
+        "multiply_adds": evaluation.cost.multiply_adds,
+        "class_names": list(evaluation.dataset.class_names),
+    }
+
+
+class EvaluationRun(SteppedRun[RetrainState, EvaluationResult]):
     """An evaluation's own part of a run: its measurements, and the result that it tells."""
 
     watched = "gradient"
@@ -93,6 +96,7 @@ class _Run(SteppedRun[RetrainState, EvaluationResult]):
     ) -> None:
         super().__init__(evaluation, evaluation.config, folder, interrupt, stream, device)
         self.evaluation = evaluation
+        folder.write_json(GENOTYPE_FILE, evaluation.genotype.to_json())
 
     def no_sums(self) -> RetrainSums:
         """The sums over no steps."""
@@ -108,7 +112,8 @@ class _Run(SteppedRun[RetrainState, EvaluationResult]):
             "genotype": config.genotype,
             "data": f"{data.name}: {len(self.evaluation.data.labels)} images to train on, "
             + (f"{held_out} held out, " if held_out else "")
-            + f"{len(self.evaluation.test.labels)} to test; {height}x{width}x{channels}, {data.num_classes} classes",
+            + ("" if self.evaluation.test is None else f"{len(self.evaluation.test.labels)} to test; ")
+            + f"{height}x{width}x{channels}, {data.num_classes} classes",
             "network": f"{config.cells} cells, {config.channels} channels, {cost.parameters:,} parameters, "
             f"{cost.multiply_adds:,} multiply-adds an image{head}",
             "run": f"{config.epochs} epochs of {self.evaluation.steps_per_epoch} steps, batch {config.batch_size}, "
@@ -136,12 +141,12 @@ class _Run(SteppedRun[RetrainState, EvaluationResult]):
             "l2": config.l2,
             "drop_path": drop_path(config, epoch),
         }
-        best = False
+        best, test = False, self.evaluation.test
         if self.evaluation.valid is not None:
             record["valid_loss"], record["valid_accuracy"] = self.evaluation.measure(state, self.evaluation.valid)
             best = best_epoch([*read_metrics(self.metrics_path), record]) == epoch
-        if best or (epoch + 1) % config.test_every == 0 or epoch == config.epochs - 1:
-            record["test_loss"], record["test_accuracy"] = self.evaluation.measure(state, self.evaluation.test)
+        if test is not None and (best or (epoch + 1) % config.test_every == 0 or epoch == config.epochs - 1):
+            record["test_loss"], record["test_accuracy"] = self.evaluation.measure(state, test)
         return record
 
     def shown(self, record: Mapping[str, Any]) -> dict[str, str]:
@@ -161,9 +166,9 @@ class _Run(SteppedRun[RetrainState, EvaluationResult]):
             run_dir=path,
             metrics=metrics,
             state=state,
-            test_error=1 - metrics[-1]["test_accuracy"],
+            test_error=_error(metrics[-1]),
             best_epoch=best,
-            best_test_error=None if best is None else 1 - metrics[best]["test_accuracy"],
+            best_test_error=None if best is None else _error(metrics[best]),
             parameters=cost.parameters,
             multiply_adds=cost.multiply_adds,
         )
@@ -175,3 +180,8 @@ class _Run(SteppedRun[RetrainState, EvaluationResult]):
         with one_line_errors("write", path / "report.html"):
             write_report(path)
         return result
+
+
+def _error(record: Mapping[str, Any]) -> float | None:
+    accuracy = record["test_accuracy"]
+    return None if accuracy is None else 1 - accuracy

@@ -36,6 +36,8 @@ RECORDED_FACTS = (
     "architecture",
     "parameters",
     "multiply_adds",
+    "members",
+    "part_of",
 )
 
 RunConfig = SearchConfig | TrainingConfig
@@ -96,14 +98,14 @@ class RunFolder:
         return folder
 
     @classmethod
-    def reopen(cls, config: RunConfig, run_dir: Path) -> RunFolder:
-        """The folder of an earlier run, to continue it.
+    def reopen(cls, config: RunConfig, run_dir: Path, part: bool = False) -> RunFolder:
+        """The folder of an earlier run, to continue it; of a `part` of another run if that is what continues it.
 
         Raises:
           InputError: there is no such run, it is still running or another command's, or `config` differs from the
             recorded one in a field that the result depends on; the message names the fields with both values.
         """
-        check_resumable(run_dir, config.command)
+        check_resumable(run_dir, config.command, part)
         check_same_config(config, run_dir)
         folder = cls(run_dir, lock_folder(run_dir))
         for torn in run_dir.rglob(".*.tmp"):  # a write that was killed
@@ -148,13 +150,19 @@ def check_creatable(run_dir: Path | None) -> None:
         raise InputError(f"run_dir: {str(run_dir)!r} is not empty; choose a folder that is empty or does not exist")
 
 
-def check_resumable(run_dir: Path, command: str = SearchConfig.command) -> None:
+def check_resumable(run_dir: Path, command: str = SearchConfig.command, part: bool = False) -> None:
     """Raises InputError if there is no run of this command in the folder that could be continued."""
     if not run_dir.exists():
         raise InputError(f"resume: there is no folder {str(run_dir)!r}; leave out --resume to start a run there")
     if not (run_dir / CONFIG_FILE).is_file():
         raise InputError(f"resume: {str(run_dir)!r} holds no {CONFIG_FILE}, so it is not the folder of a run")
-    found = run_command(_recorded(run_dir))
+    recorded = _recorded(run_dir)
+    found = run_command(recorded)
+    if "part_of" in recorded and not part:
+        raise InputError(
+            f"resume: {str(run_dir)!r} is a part of the run in {os.path.normpath(run_dir / recorded['part_of'])!r}; "
+            "continue that"
+        )
     if found != command:
         raise InputError(
             f"resume: the run in {str(run_dir)!r} is not one of python -m jaxdarts.{command}; "

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxdarts.data import Dataset, augment, load_dataset, normalise, take_batch, to_unit
 from jaxdarts.methods import Batch
+from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.folder import RunConfig
 
 
@@ -29,8 +31,14 @@ def read_dataset(config: RunConfig) -> Dataset:
         download=config.download,
         limit=config.limit,
         image_size=config.image_size,
-        seed=config.seed,
+        seed=data_seed(config),
     )
+
+
+def data_seed(config: RunConfig) -> int:
+    """From which the data's own randomness follows."""
+    given = config.data_seed if isinstance(config, SearchConfig) else None
+    return config.seed if given is None else given
 
 
 def on_device(dataset: Dataset, part: np.ndarray) -> Batch:
@@ -38,8 +46,15 @@ def on_device(dataset: Dataset, part: np.ndarray) -> Batch:
     return Batch(jnp.asarray(dataset.train_images[part]), jnp.asarray(dataset.train_labels[part]))
 
 
-def augmented(config: RunConfig, dataset: Dataset, data: Batch, indices: jax.Array, key: jax.Array) -> Batch:
-    """A batch as it is trained on."""
+def augmented(
+    config: RunConfig,
+    dataset: Dataset,
+    data: Batch,
+    indices: jax.Array,
+    key: jax.Array,
+    cutout_probability: ArrayLike = 1.0,
+) -> Batch:
+    """A batch as it is trained on. `cutout_probability`: of an image, where cutout is on."""
     images, labels = take_batch(data, indices)
     images = augment(
         key,
@@ -49,6 +64,7 @@ def augmented(config: RunConfig, dataset: Dataset, data: Batch, indices: jax.Arr
         padding=config.crop_padding,
         flip=config.flip,
         cutout_length=config.cutout_length if config.cutout else 0,
+        cutout_probability=cutout_probability,
     )
     return Batch(images.astype(working_dtype(config)), labels)
 

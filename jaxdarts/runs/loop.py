@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import jax
 
@@ -15,27 +15,17 @@ from jaxdarts.runs.assemble import EpochSums, Search, assemble
 from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.config import SearchConfig, check_config
 from jaxdarts.runs.device import device_name, precision
-from jaxdarts.runs.diagnostics import diagnose
-from jaxdarts.runs.draw import save_cells
-from jaxdarts.runs.events import EVENTS_FILE, Event, describe, make_event, stopped_at
-from jaxdarts.runs.folder import RunFolder, one_line_errors
+from jaxdarts.runs.events import Event, describe, make_event, stopped_at
+from jaxdarts.runs.folder import RunFolder
 from jaxdarts.runs.interrupt import Interrupt, catch_interrupts
-from jaxdarts.runs.measure import measure_epoch, select
+from jaxdarts.runs.measure import measure_epoch
+from jaxdarts.runs.members import describe_fields, member_configs
 from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.record import DIAGNOSTICS_FILE
-from jaxdarts.runs.report import write_report
+from jaxdarts.runs.population import assemble_population
+from jaxdarts.runs.population_loop import PopulationRun
+from jaxdarts.runs.search_files import SearchResult, forget_epochs, search_facts, write_result
 from jaxdarts.runs.stepping import SteppedRun, check_run_dir, open_run_dir
-from jaxdarts.spaces import Genotype, space_to_json
-from jaxdarts.spaces.files import GENOTYPE_FILE
-
-
-class SearchResult(NamedTuple):
-    """What a finished search found, and where its files are."""
-
-    genotype: Genotype
-    run_dir: Path
-    metrics: list[dict[str, Any]]  # one record an epoch, as in metrics.jsonl
-    state: SearchState  # at the end of the epoch that is returned: the last one, or the one a verdict names
+from jaxdarts.spaces import space_to_json
 
 
 def run_search(
@@ -63,12 +53,17 @@ def run_search(
     check_run_dir(config, folder_path, resume)
     with precision(config.precision):
         enable_compilation_cache()
-        search = assemble(config)
+        is_population = len(member_configs(config)) > 1
+        population = assemble_population(config) if is_population else None
+        search = assemble(config) if population is None else population.members[0]
         device = device_name()
         facts = {"search_space": space_to_json(search.space), "class_names": list(search.dataset.class_names)}
-        folder = open_run_dir(config, folder_path, resume, device=device, facts=facts)
+        members = {} if population is None else {"members": [describe_fields(one.config) for one in population.members]}
+        folder = open_run_dir(config, folder_path, resume, device=device, facts={**facts, **members})
         with folder, catch_interrupts() as interrupt:
-            return _Run(search, folder, interrupt, stream, device).finish()
+            if population is None:
+                return _Run(search, folder, interrupt, stream, device).finish()
+            return PopulationRun(population, folder, interrupt, stream, device, facts).finish()
 
 
 class _Run(SteppedRun[SearchState, SearchResult]):
@@ -104,38 +99,15 @@ class _Run(SteppedRun[SearchState, SearchResult]):
 
     def return_to(self, extra: Mapping[str, Any], epoch: int) -> None:
         """Brings the files to what a checkpoint knows: nothing of this epoch and later ones, and the events so far."""
-        super().return_to(extra, epoch)
         self.events = extra.get("events", [])  # an older version saved none
-        for path in (self.folder.path / "genotypes").glob("epoch_*.json"):
-            if int(path.stem.removeprefix("epoch_")) >= epoch:
-                path.unlink()
-        if self.events:
-            self.folder.write_json(EVENTS_FILE, self.events)
-        else:
-            (self.folder.path / EVENTS_FILE).unlink(missing_ok=True)
+        forget_epochs(self.folder, epoch, self.events)
 
     def banner(self, state: SearchState) -> tuple[str, dict[str, str]]:
         """What is searched, how and where."""
-        config, data = self.search.config, self.search.dataset
-        height, width, channels = data.image_shape
         num_weights = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-        train, valid = (len(part.labels) for part in self.search.data)
-        rematerialised = self.search.problem.supernet.remat
-        facts = {
-            "space": f"{self.search.space.name}: {len(self.search.space.operation_names)} operations, "
-            f"{self.search.space.num_edges} edges a cell",
-            "data": f"{data.name}: {train} images train w, {valid} train alpha; "
-            f"{height}x{width}x{channels}, {data.num_classes} classes",
-            "network": f"{config.cells} cells, {config.channels} channels, {num_weights:,} weights"
-            + (f", {rematerialised} cells rematerialised" if rematerialised else ""),
-            "method": config.method
-            + (f", hypergradient {config.hypergradient}" if "alpha" in self.search.method.learns else ""),
-            "run": f"{config.epochs} epochs of {self.search.steps_per_epoch} steps, batch {config.batch_size}, "
-            f"seed {config.seed}",
-            "device": self.device,
-            "folder": str(self.folder.path),
-        }
-        return f"search {self.search.space.name} on {data.name} (preset {config.preset})", facts
+        facts = search_facts(self.search, num_weights) | {"device": self.device, "folder": str(self.folder.path)}
+        title = f"search {self.search.space.name} on {self.search.dataset.name} (preset {self.search.config.preset})"
+        return title, facts
 
     def measure(self, state: SearchState, sums: EpochSums, epoch: int, step: int) -> dict[str, Any]:
         """The epoch's line of metrics.jsonl, its duration excepted; its genotype also becomes a file."""
@@ -179,20 +151,5 @@ class _Run(SteppedRun[SearchState, SearchResult]):
         if stopped is not None and stopped != returned["epoch"]:
             returned = next(record for record in metrics if record["epoch"] == stopped)
             state, _ = self.restore(stopped)
-        genotype = Genotype.from_json(returned["genotype"])
-        candidates = None
-        if self.search.method.select is not None:
-            self.progress.message("selecting among random architectures")
-            candidates = select(self.search, state, step)
-            genotype = candidates[0].genotype
-        found = diagnose(self.search, state, genotype, returned["epoch"])
-        if candidates is not None:
-            found["candidates"] = [{"genotype": c.genotype.to_json(), "accuracy": c.accuracy} for c in candidates]
-        path = self.folder.path
-        with one_line_errors("write", path):
-            save_cells(genotype, path / "cells.svg", path / "cells.png", title=self.search.space.name)
-        self.folder.write_json(DIAGNOSTICS_FILE, found)
-        self.folder.write_json(GENOTYPE_FILE, genotype.to_json())
-        with one_line_errors("write", path / "report.html"):
-            write_report(path)
-        return SearchResult(genotype, path, metrics, state)
+        genotype = write_result(self.search, self.folder, state, returned, step, self.progress.message)
+        return SearchResult(genotype, self.folder.path, metrics, state)

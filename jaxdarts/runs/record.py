@@ -122,8 +122,25 @@ def read_run(folder: Path) -> RunRecord:
         else Genotype.from_json(metrics[-1].get("genotype") or {}),
         finished=finished,
         events=tuple(read_events(folder)),
-        diagnostics=_diagnostics(folder) if finished else None,
+        diagnostics=read_diagnostics(folder) if finished else None,
     )
+
+
+def member_folder(folder: Path, member: int) -> Path:
+    """Where a member of the population in `folder` has its files."""
+    return folder / f"member_{member}"
+
+
+def is_population(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is that of several searches in one run."""
+    return "members" in config
+
+
+def result_folder(folder: Path) -> Path:
+    """Of a search its own folder; of a population that of the member whose genotype is returned, or the first's."""
+    if not is_population(read_config(folder)):
+        return folder
+    return member_folder(folder, (read_diagnostics(folder) or {}).get("member", 0))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -160,7 +177,7 @@ def read_epochs(folder: Path) -> list[dict[str, Any]]:
     return metrics
 
 
-def _diagnostics(folder: Path) -> Mapping[str, Any] | None:
+def read_diagnostics(folder: Path) -> Mapping[str, Any] | None:
     """None for a run of an older version, which has none."""
     path = folder / DIAGNOSTICS_FILE
     if not path.exists():

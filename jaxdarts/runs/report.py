@@ -18,13 +18,14 @@ from jaxdarts.runs.events import STOP
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors, run_command
 from jaxdarts.runs.page import Quantities, card, escape, number, render_page, time_text, versions_text
-from jaxdarts.runs.record import RunRecord, read_config, read_run
+from jaxdarts.runs.population_report import render_population
+from jaxdarts.runs.record import RunRecord, is_population, read_config, read_run
 from jaxdarts.runs.tabulate_config import TabulateConfig
 from jaxdarts.runs.tabulate_report import write_table_report
 from jaxdarts.spaces import CELL_TYPES
 
 REPORT_FILE = "report.html"
-_QUANTITIES: Quantities = (
+SEARCH_QUANTITIES: Quantities = (
     ("train_loss", "Training loss", min),
     ("train_accuracy", "Training accuracy", max),
     ("alpha_loss", "Outer objective", min),
@@ -64,10 +65,13 @@ def write_report(run_dir: str | Path) -> Path:
       RunError: the page cannot be written.
     """
     path = Path(run_dir) / REPORT_FILE
-    command = run_command(read_config(Path(run_dir)))
+    config = read_config(Path(run_dir))
+    command = run_command(config)
     if command == TabulateConfig.command:
         return write_table_report(Path(run_dir))
-    if command == EvaluateConfig.command:
+    if is_population(config):
+        page = render_population(Path(run_dir), config, SEARCH_QUANTITIES)
+    elif command == EvaluateConfig.command:
         page = render_evaluation(read_evaluation(Path(run_dir)))
     else:
         page = _render(read_run(Path(run_dir)))
@@ -100,7 +104,7 @@ def _render(run: RunRecord) -> str:
         sections=f"<h2>Search</h2>{_charts(run)}{ending(run)}<h2>Operation strengths</h2>{strengths}",
         config=run.config,
         run=run,
-        quantities=_QUANTITIES,
+        quantities=SEARCH_QUANTITIES,
     )
 
 

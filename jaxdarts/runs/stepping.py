@@ -8,7 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TextIO, TypeVar
+from typing import Any, Generic, Protocol, TextIO, TypeVar
 
 import jax
 
@@ -52,8 +52,8 @@ class Steps(Protocol):
         """() -> the state at the start."""
 
     @property
-    def order(self) -> Callable[[int], jax.Array]:
-        """epoch -> the order of its training images."""
+    def order(self) -> Callable[[int], Any]:
+        """epoch -> the order of its training images, or whatever else `step` draws an epoch's batches from."""
 
     @property
     def step(self) -> Callable[..., tuple[Any, Any, jax.Array]]:
@@ -91,8 +91,8 @@ class SteppedRun(ABC, Generic[State, Result]):
     continued brings the files back to what its checkpoint knows.
     """
 
-    watched: ClassVar[str]  # what must stay finite beside the loss
-    rates: ClassVar[str]  # the settings that may help where it doesn't
+    watched: str  # what must stay finite beside the loss
+    rates: str  # the settings that may help where it doesn't
 
     def __init__(
         self,
@@ -139,6 +139,10 @@ class SteppedRun(ABC, Generic[State, Result]):
         """Saves the state to continue from, and returns it and its step."""
         self._save(step, state, self.no_sums(), 0.0)
         return state, step
+
+    def start_epoch(self, state: State, epoch: int) -> State:
+        """Sets what follows a schedule."""
+        return start_epoch(self.config, state, epoch)
 
     def extra(self) -> dict[str, Any]:
         """What a checkpoint holds beside state, sums and seconds; a JSON object."""
@@ -197,7 +201,7 @@ class SteppedRun(ABC, Generic[State, Result]):
         """The rest of an epoch from `step` on, its measurements and its checkpoint."""
         began = time.monotonic() - seconds
         end = (epoch + 1) * self.steps.steps_per_epoch
-        state = start_epoch(self.config, state, epoch)
+        state = self.start_epoch(state, epoch)
         order = self.steps.order(epoch)
         pending: jax.Array | None = None
         while step < end:

@@ -11,7 +11,7 @@ from typing import Any
 from jaxdarts.errors import InputError
 from jaxdarts.runs.charts import Values
 from jaxdarts.runs.evaluate_record import RESULT_FILE
-from jaxdarts.runs.record import METRICS_FILE, read_epochs, read_run
+from jaxdarts.runs.record import METRICS_FILE, read_epochs, read_run, result_folder
 
 SWEEP_FILE = "sweep.json"
 EVALUATE_FOLDER = "evaluate"  # below a run's own
@@ -82,13 +82,14 @@ def read_result(folder: Path) -> dict[str, float | None]:
 
     `valid_accuracy` and `dominant_eigenvalue` are of the epoch whose genotype is returned, the eigenvalue of the newest
     epoch up to it in which it was measured; where a method chooses by scoring architectures, `valid_accuracy` is the
-    chosen one's score. `accuracy_drop` is what discretisation takes from the accuracy, without retraining.
-    `held_out_accuracy`, on the images that the evaluation held out after its last epoch, is there beside them.
+    chosen one's score. Of a population they are those of the member whose genotype is returned. `accuracy_drop` is what
+    discretisation takes from the accuracy, without retraining. `held_out_accuracy`, on the images that the evaluation
+    held out after its last epoch, is there beside them.
 
     Raises:
       InputError: a file cannot be read.
     """
-    run = read_run(folder)
+    run = read_run(result_folder(folder))
     diagnostics = run.diagnostics or {}
     returned = diagnostics.get("epoch", run.epochs[-1])
     until = [entry for entry in run.metrics if entry["epoch"] <= returned]
@@ -113,7 +114,7 @@ def read_result(folder: Path) -> dict[str, float | None]:
 
 def _read_run(folder: Path, entry: Mapping[str, Any]) -> SweepRun:
     path, done = folder / entry["name"], entry["state"] == "done"
-    metrics = read_epochs(path) if (path / METRICS_FILE).is_file() and done else []
+    metrics = read_epochs(result_folder(path)) if (path / METRICS_FILE).is_file() and done else []
     return SweepRun(
         name=entry["name"],
         values=entry["values"],

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs import charts
-from jaxdarts.runs.charts import FIRST, SECOND, THIRD, Line
+from jaxdarts.runs.charts import COLOURS, Line
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors
 from jaxdarts.runs.page import card, escape, render_plain_page, table
@@ -19,7 +19,6 @@ from jaxdarts.runs.sweep_record import QUANTITIES, SweepRecord, SweepRun, read_s
 from jaxdarts.runs.sweep_statistics import Estimate, Group, curvature_and_error, group_runs
 
 PAGE_FILE, CSV_FILE, MARKDOWN_FILE = "report.html", "table.csv", "table.md"
-_COLOURS = (FIRST, SECOND, THIRD, "#8a4fc0", "#b0812a", "#5a7d8c", "#c44a7a", "#6b7a2a")
 _PERCENT = ("valid_accuracy", "test_error", "accuracy_drop")
 _CHOSEN_BY = {"held_out_accuracy": "retrained, on held-out images", "valid_accuracy": "of the search"}
 Table = tuple[list[str], list[list[str]]]  # header and rows
@@ -203,7 +202,7 @@ def _eigenvalue_charts(sweep: SweepRecord) -> str:
         for run in runs:
             name = _line_name(run)
             first = name not in colours
-            colour = colours.setdefault(name, _COLOURS[len(colours) % len(_COLOURS)])
+            colour = colours.setdefault(name, COLOURS[len(colours) % len(COLOURS)])
             known = dict(zip(run.epochs, run.eigenvalues, strict=True))
             # A name that begins with _ is left out of the legend.
             lines.append(Line(name if first else f"_{run.name}", [known.get(epoch) for epoch in epochs], colour))

@@ -101,6 +101,8 @@ class _Tabulation:
     ) -> None:
         self.config, self.images, self.folder = config, images, folder
         self.interrupt, self.stream, self.device = interrupt, stream, device
+        assert images.test is not None  # `read_images` asks for them
+        self.test = images.test
         if not (folder.path / TABLE_FILE).exists():
             self._write([])
         self.table = read_table(folder.path)  # its space is the recorded one, since a space's file may have changed
@@ -157,7 +159,7 @@ class _Tabulation:
                     )
             self._check_finite(pending, genotype, seed, epoch)
         valid = None if self.images.valid is None else 1 - training.measure(state, self.images.valid)[1]
-        _, accuracy = training.measure(state, self.images.test)
+        _, accuracy = training.measure(state, self.test)
         cost = training_cost(config, genotype, self.images.dataset)
         return Entry(
             genotype=genotype,
@@ -190,7 +192,7 @@ class _Tabulation:
             "space": f"{space.name}: {space.num_genotypes()} architectures, {config.seeds} trainings of each",
             "data": f"{data.name}: {len(self.images.train.labels)} images to train on, "
             + (f"{held_out} held out, " if held_out else "")
-            + f"{len(self.images.test.labels)} to test; {height}x{width}x{channels}, {data.num_classes} classes",
+            + f"{len(self.test.labels)} to test; {height}x{width}x{channels}, {data.num_classes} classes",
             "network": f"{config.cells} cells, {config.channels} channels",
             "training": f"{config.epochs} epochs, batch {config.batch_size}, seed {config.seed}"
             + (f" to {config.seed + config.seeds - 1}" if config.seeds > 1 else ""),

@@ -113,14 +113,14 @@ def test_resume_after_death_between_metrics_and_checkpoint(folder: Path, unbroke
     """And the genotype's file has changed meanwhile: the run goes on with the one that it began with."""
     path, config = folder / "died", tiny_evaluation(folder)
     with pytest.MonkeyPatch.context() as patch:
-        original = evaluate_loop._Run._save
+        original = evaluate_loop.EvaluationRun._save
 
         def save(self, step, *rest):  # type: ignore[no-untyped-def]
             if step == 8:
                 raise KeyboardInterrupt  # as sudden as a kill: nothing catches it
             original(self, step, *rest)
 
-        patch.setattr(evaluate_loop._Run, "_save", save)
+        patch.setattr(evaluate_loop.EvaluationRun, "_save", save)
         with pytest.raises(KeyboardInterrupt):
             run_evaluation(config, path, stream=io.StringIO())
     assert len(read_metrics(path / "metrics.jsonl")) == 2  # the last line has no checkpoint
