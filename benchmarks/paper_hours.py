@@ -28,6 +28,8 @@ from jaxdarts.errors import InputError
 from jaxdarts.networks import network_cost, supernet_cost
 from jaxdarts.runs.config import PRESETS, SearchConfig
 from jaxdarts.runs.evaluate_config import EvaluateConfig
+from jaxdarts.runs.members import member_configs
+from jaxdarts.runs.selection import retrain_config
 from jaxdarts.runs.sweep_file import SweepPoint, read_sweep
 
 PAPER = Path(__file__).parents[1] / "configs" / "paper"
@@ -51,7 +53,15 @@ class Options:
 
 
 def search_operations(config: SearchConfig) -> float:
-    """Floating-point operations of a search, all of its epochs."""
+    """Floating-point operations of all epochs of a search; of a population, of all of its searches and retrainings."""
+    members = member_configs(config)
+    if len(members) == 1:
+        return one_search_operations(config)
+    retrained = evaluation_operations(retrain_config(config, TYPICAL), 0) * config.train_portion
+    return sum(map(one_search_operations, members)) + len(members) * retrained
+
+
+def one_search_operations(config: SearchConfig) -> float:
     images, _, classes = DATASETS[config.dataset]
     space = jd.load_space(config.space)
     classification = 2 * supernet_cost(space, classes, config.channels, config.cells, IMAGE).multiply_adds
@@ -70,9 +80,10 @@ def search_operations(config: SearchConfig) -> float:
     return classification * (config.epochs * half * (step + 1) + extra)
 
 
-def evaluation_operations(config: EvaluateConfig) -> float:
-    """Floating-point operations of training a typical cell and of its tests."""
-    images, tests, classes = DATASETS[config.dataset]
+def evaluation_operations(config: EvaluateConfig, tests: int | None = None) -> float:
+    """Floating-point operations of training a typical cell on all images and of its tests on `tests` images."""
+    images, found, classes = DATASETS[config.dataset]
+    tests = found if tests is None else tests
     cost = network_cost(jd.GENOTYPES[TYPICAL], classes, config.channels, config.cells, IMAGE)
     return 2 * cost.multiply_adds * config.epochs * (3 * images + tests / config.test_every)
 
