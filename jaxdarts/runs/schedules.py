@@ -32,10 +32,12 @@ def _regularised(config: SearchConfig, state: Any, epoch: int) -> dict[str, Any]
     """The parts of a search's state that hold what regularises alpha."""
     weight, divisor = beta_weight(config, epoch), temperature(config, epoch)
     values = {} if weight is None else {"beta_weight": weight}
-    if divisor is None or config.temperature_form == "softmax":
-        held = None if divisor is None else jnp.full_like(state.drop_path, divisor)
-        return {"alpha_opt_state": set_hyperparameters(state.alpha_opt_state, **values), "temperature": held}
-    return {"alpha_opt_state": set_hyperparameters(state.alpha_opt_state, **values, temperature=divisor)}
+    parts: dict[str, Any] = {}
+    if divisor is not None and config.temperature_form == "softmax":
+        parts["temperature"] = jnp.full_like(state.drop_path, divisor)
+    elif divisor is not None:
+        values["temperature"] = divisor
+    return {**parts, "alpha_opt_state": set_hyperparameters(state.alpha_opt_state, **values)}
 
 
 def learning_rate(config: RunConfig, epoch: int) -> float:

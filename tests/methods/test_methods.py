@@ -171,6 +171,25 @@ def test_drop_path_is_a_value_and_not_a_program() -> None:
     assert step._cache_size() == 1
 
 
+def test_a_temperature_divides_alpha_and_is_a_value() -> None:
+    """alpha at temperature T has the mixing weights of alpha / T at 1, and a gradient smaller by T."""
+    step = jax.jit(make().step)
+    state = jax.jit(make().init)(jax.random.key(0))
+    train, valid = batches(0)
+    _, plain = step(state, train, valid)
+    losses, norms = [], []
+    for temperature in (2.0, 0.25):
+        alpha = jax.tree.map(lambda leaf, t=temperature: t * leaf, state.alpha)
+        hot = SearchState(**{**vars(state), "alpha": alpha, "temperature": jnp.float32(temperature)})
+        new, info = step(hot, train, valid)
+        assert float(new.temperature) == temperature
+        losses.append(info.alpha_loss)
+        norms.append(info.hypergradient_norm * temperature)
+    np.testing.assert_allclose(losses, [plain.alpha_loss] * 2, rtol=1e-5)
+    np.testing.assert_allclose(norms, [plain.hypergradient_norm] * 2, rtol=1e-4)
+    assert step._cache_size() == 2  # without a temperature, and with any
+
+
 def test_noise_follows_the_key_and_the_step() -> None:
     search = make(space=NOISY)
     step = jax.jit(search.step)

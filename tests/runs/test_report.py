@@ -132,7 +132,7 @@ def test_shows_every_edge_with_its_candidates_and_no_padding(s1_page: str) -> No
 def test_header_and_numbers(s1_page: str) -> None:
     for text in ("photos10", "unrolled", "2-core CPU", "jax 0.10.2", "3 of 3", "Genotype(normal=[", "0.025"):
         assert text in s1_page
-    assert len(_svg_elements(s1_page)) == 6  # cells, eigenvalues, losses, accuracies, skip connections, norm
+    assert len(_svg_elements(s1_page)) == 7  # cells, eigenvalues, losses, accuracies, skip connections, norm, spread
 
 
 def test_strengths_leave_padding_out_of_the_softmax() -> None:
