@@ -13,6 +13,7 @@ from jaxdarts.methods import StoppingRule, local_average
 from jaxdarts.runs.charts import Values
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.config import SearchConfig, stopping_rule
+from jaxdarts.runs.diagnostics_form import check_diagnostics
 from jaxdarts.runs.events import Event, read_events
 from jaxdarts.runs.folder import CONFIG_FILE
 from jaxdarts.runs.metrics import read_metrics
@@ -125,7 +126,7 @@ def read_epochs(folder: Path) -> list[dict[str, Any]]:
 
 
 def _diagnostics(folder: Path) -> Mapping[str, Any] | None:
-    """None for a run of an older version, which has none."""
+    """None for a run of an older version, which has none. Fields may be missing."""
     path = folder / DIAGNOSTICS_FILE
     if not path.exists():
         return None
@@ -133,7 +134,7 @@ def _diagnostics(folder: Path) -> Mapping[str, Any] | None:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"run_dir: cannot read {str(path)!r}: {error}") from error
-    return value if isinstance(value, dict) else None
+    return check_diagnostics(value, path)
 
 
 def _space(config: Mapping[str, Any]) -> SearchSpace:
