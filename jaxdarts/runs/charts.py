@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from jaxdarts.runs.draw import BACKGROUND, INK, NODE, WIRE, figure_to_svg
@@ -25,6 +26,7 @@ COLOUR_MAP = "viridis"
 FIRST, SECOND, THIRD = "#2463c4", "#c2570c", "#1a7f4b"
 COLOURS = (FIRST, SECOND, THIRD, "#8a4fc0", "#b0812a", "#5a7d8c", "#c44a7a", "#6b7a2a")  # of lines side by side
 _MUTED, _GRID = "#59636e", "#d5dae0"
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # What the page's style sheet may replace, for dark screens; the hex value remains the default.
 _PAGE_COLOURS = {INK: "ink", BACKGROUND: "surface", WIRE: "wire", NODE: "node", _MUTED: "muted", _GRID: "grid"}
 _LINE_COLOURS = {FIRST: "first", SECOND: "second", THIRD: "third"}
@@ -180,6 +182,59 @@ def bar_chart(
     axes.set_xlabel(label, color=_MUTED, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=not counts, nbins=8))
     axes.yaxis.set_major_locator(MaxNLocator(integer=counts, nbins=6))
+    _tidy(axes)
+    return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
+
+
+class Points(NamedTuple):
+    """Points of a scatter plot that look the same."""
+
+    name: str
+    kind: str  # of a second distinction, which the marker's shape tells
+    coordinates: Sequence[tuple[float, float]]
+    colour: str
+
+
+def scatter_chart(identifier: str, groups: Sequence[Points], labels: tuple[str, str], *, percent: bool = False) -> str:
+    """Points in a plane as an inline SVG element; empty text if there is none.
+
+    Args:
+      identifier: distinguishes the elements of one page.
+      groups: a colour a name and a marker's shape a kind; both get a legend where there are several.
+      labels: of the two axes.
+      percent: heights are parts of one.
+    """
+    if not any(group.coordinates for group in groups):
+        return ""
+    figure = Figure(figsize=(5.6, 3.4), facecolor="none", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(facecolor="none")
+    shapes = {kind: _MARKERS[index % len(_MARKERS)] for index, kind in enumerate({g.kind: None for g in groups})}
+    style: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "markeredgewidth": 0}
+    for group in groups:
+        horizontal, vertical = zip(*group.coordinates, strict=True)
+        axes.plot(horizontal, vertical, marker=shapes[group.kind], color=group.colour, alpha=0.8, **style)
+    keys = [(name, colour, "o") for name, colour in {group.name: group.colour for group in groups}.items()]
+    keys = keys if len(keys) > 1 else []
+    keys += [(kind, _MUTED, shape) for kind, shape in shapes.items()] if len(shapes) > 1 else []
+    handles = [Line2D([], [], label=name, color=colour, marker=shape, **style) for name, colour, shape in keys]
+    if handles:
+        figure.legend(
+            handles=handles,
+            loc="outside upper left",
+            ncols=min(4, len(handles)),
+            frameon=False,
+            fontsize=9,
+            labelcolor=INK,
+            columnspacing=1.2,
+            handletextpad=0.2,
+        )
+    axes.set_xlabel(labels[0], color=_MUTED, fontsize=9)
+    axes.set_ylabel(labels[1], color=_MUTED, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     _tidy(axes)
     return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
 

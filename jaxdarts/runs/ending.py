@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxdarts.runs import charts
 from jaxdarts.runs.charts import FIRST, SECOND
+from jaxdarts.runs.diagnostics_form import check_diagnostics
 from jaxdarts.runs.events import STOP, describe
 from jaxdarts.runs.page import card, number, table
-from jaxdarts.runs.record import RunRecord
+from jaxdarts.runs.record import DIAGNOSTICS_FILE, RunRecord
 from jaxdarts.spaces import Genotype
 
 
@@ -34,10 +36,15 @@ def verdict_sentences(run: RunRecord) -> Iterator[str]:
 
 
 def ending(run: RunRecord) -> str:
-    """Cards about the end of the search; empty text where nothing is known."""
+    """Cards about the end of the search; empty text where nothing is known.
+
+    Raises:
+      InputError: a field of diagnostics.json is missing.
+    """
     found = run.diagnostics
     if not found:
         return ""
+    check_diagnostics(found, Path(run.name) / DIAGNOSTICS_FILE, cells=tuple(run.genotype.count("skip_connect")))
     note = "Parameter-free: skip connections, poolings and noise."
     cards = [card("The genotype", _operations(found["operations"]), note)]
     if found["discretisation"]:

@@ -15,6 +15,7 @@ from jaxdarts.methods import StoppingRule, local_average
 from jaxdarts.runs.charts import Values, operation_strengths
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.config import SearchConfig, stopping_rule
+from jaxdarts.runs.diagnostics_form import check_diagnostics
 from jaxdarts.runs.events import Event, read_events
 from jaxdarts.runs.folder import CONFIG_FILE
 from jaxdarts.runs.metrics import read_metrics
@@ -178,7 +179,7 @@ def read_epochs(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_diagnostics(folder: Path) -> Mapping[str, Any] | None:
-    """None for a run of an older version, which has none."""
+    """None for a run of an older version, which has none. Fields may be missing."""
     path = folder / DIAGNOSTICS_FILE
     if not path.exists():
         return None
@@ -186,7 +187,7 @@ def read_diagnostics(folder: Path) -> Mapping[str, Any] | None:
         value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(f"run_dir: cannot read {str(path)!r}: {error}") from error
-    return value if isinstance(value, dict) else None
+    return check_diagnostics(value, path)
 
 
 def _space(config: Mapping[str, Any]) -> SearchSpace:

@@ -11,7 +11,7 @@ from typing import Any
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs import charts
-from jaxdarts.runs.charts import COLOURS, Line
+from jaxdarts.runs.charts import COLOURS, Line, Points
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors
 from jaxdarts.runs.page import card, escape, render_plain_page, table
@@ -116,18 +116,22 @@ def _notes(groups: Sequence[Group], sweep: SweepRecord) -> list[str]:
     by = sorted({_CHOSEN_BY[group.best.by] for group in groups if group.best is not None})
     if by and "test_error" in _measured(groups):
         notes.append(f"The best seed is chosen by validation accuracy ({'; '.join(by)}), never by the test error.")
+    if "test_error" in _measured(groups):
+        notes.append(_correlation_text(sweep))
+    return notes
+
+
+def _correlation_text(sweep: SweepRecord) -> str:
     found = curvature_and_error(sweep.finished)
-    if found is not None:
-        notes.append(
-            f"Pearson correlation of dominant eigenvalue and test error over {found.runs} runs: {found.value:.3f}, "
-            f"95 % confidence interval {found.low:.3f} to {found.high:.3f} (Fisher's z)."
-        )
-    elif "test_error" in _measured(groups):
-        notes.append(
+    if found is None:
+        return (
             "No correlation of dominant eigenvalue and test error: it needs 4 runs that have both, and in which both "
             "vary."
         )
-    return notes
+    return (
+        f"Pearson correlation of dominant eigenvalue and test error over {found.runs} runs: {found.value:.3f}, "
+        f"95 % confidence interval {found.low:.3f} to {found.high:.3f} (Fisher's z)."
+    )
 
 
 def _csv(groups: Sequence[Group], sweep: SweepRecord) -> str:
@@ -166,6 +170,7 @@ def _page(groups: Sequence[Group], sweep: SweepRecord) -> str:
     sections = [f'<h2>{escape(heading)}</h2><div class="card scroll">{table(*found)}</div>' for heading, found in
                 _tables(groups, sweep).items()]  # fmt: skip
     sections.append(f"<h2>Dominant eigenvalue</h2>{_eigenvalue_charts(sweep)}")
+    sections.append(_curvature_and_error_chart(sweep))
     sections.append(f'<h2>Runs</h2><div class="card scroll">{table(*_run_table(sweep))}</div>')
     return render_plain_page(
         heading=f"Sweep {sweep.name}",
@@ -192,8 +197,7 @@ def _eigenvalue_charts(sweep: SweepRecord) -> str:
     """A chart for each space and data set; a line a run, a colour for the method and whatever else varies."""
     panels: dict[str, list[SweepRun]] = {}
     for run in sweep.finished:
-        panel = [_text(run.values[field]) for field in ("space", "dataset") if field in run.values]
-        panels.setdefault(", ".join(panel) or "All runs", []).append(run)
+        panels.setdefault(_panel(run), []).append(run)
     cards = []
     for number, (heading, runs) in enumerate(panels.items()):
         epochs = sorted({epoch for run in runs for epoch in run.epochs})
@@ -208,6 +212,30 @@ def _eigenvalue_charts(sweep: SweepRecord) -> str:
             lines.append(Line(name if first else f"_{run.name}", [known.get(epoch) for epoch in epochs], colour))
         cards.append(card(escape(heading), charts.line_chart(f"eigenvalues{number}", epochs, lines), "A line a run."))
     return f'<div class="pair">{"".join(cards)}</div>'
+
+
+def _curvature_and_error_chart(sweep: SweepRecord) -> str:
+    """A point a run that has both, in the colour of its method; empty text if no run has (Zela et al. 2020, fig. 4)."""
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for run in sweep.finished:
+        eigenvalue, error = (_single(run, name) for name in ("dominant_eigenvalue", "test_error"))
+        if eigenvalue is not None and error is not None:
+            points.setdefault((_line_name(run), _panel(run)), []).append((eigenvalue.mean, error.mean))
+    names = list(dict.fromkeys(name for name, _ in points))
+    groups = [
+        Points(name, panel, coordinates, COLOURS[names.index(name) % len(COLOURS)])
+        for (name, panel), coordinates in points.items()
+    ]
+    if not groups:
+        return ""
+    chart = charts.scatter_chart("correlation", groups, ("dominant eigenvalue", "test error"), percent=True)
+    note = f"A point a run: the last eigenvalue up to the epoch whose genotype is returned. {_correlation_text(sweep)}"
+    return f'<h2>Curvature and test error</h2><div class="pair">{card("All runs", chart, note)}</div>'
+
+
+def _panel(run: SweepRun) -> str:
+    panel = [_text(run.values[field]) for field in ("space", "dataset") if field in run.values]
+    return ", ".join(panel) or "All runs"
 
 
 def _line_name(run: SweepRun) -> str:

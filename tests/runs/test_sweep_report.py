@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.report import main
+from jaxdarts.runs.charts import FIRST, SECOND
 from jaxdarts.runs.metrics import append_metrics
 from jaxdarts.runs.sweep_record import SweepRun, read_result
 from jaxdarts.runs.sweep_report import write_sweep_report
@@ -134,10 +136,28 @@ def test_page_loads_nothing_and_names_every_run(sweep: Path) -> None:
     page = Page(text)
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
     assert len(set(page.ids)) == len(page.ids) and "{{" not in text
-    assert text.count("<svg") == 2  # a chart a space
+    assert text.count("<svg") == 3  # a chart a space, and one of all runs
     assert "5 of 6 runs have finished, 1 failed." in text
     for name in [run.name for run in sweep.iterdir() if run.is_dir()]:
         assert f"<td>{name}</td>" in text
+
+
+def test_a_point_a_run_and_their_correlation(sweep: Path) -> None:
+    text = (sweep / "report.html").read_text()
+    section = text.partition("<h2>Curvature and test error</h2>")[2].partition("<h2>")[0]
+    eigenvalues, errors = [0.5, 0.7, 0.1, 0.2, 0.4], [0.2, 0.26, 0.1, 0.12, 0.15]
+    assert f"over 5 runs: {np.corrcoef(eigenvalues, errors)[0, 1]:.3f}, 95 % confidence interval" in section
+    svg = ElementTree.fromstring(section[section.index("<svg") : section.index("</svg>") + len("</svg>")])
+    markers = [element.attrib for element in svg.iter() if element.tag.endswith("use") and "style" in element.attrib]
+    places: list[tuple[float, float]] = []
+    for colour, number in ((FIRST, 3), (SECOND, 2)):  # darts and darts-es; the legend has one more of each
+        found = [marker for marker in markers if colour in marker["style"]]
+        assert len(found) == number + 1
+        places += [(float(marker["x"]), float(marker["y"])) for marker in found[:number]]
+    order = [0, 1, 4, 2, 3]  # of darts first s1, then s2
+    horizontal, vertical = zip(*places, strict=True)
+    assert np.corrcoef(horizontal, np.take(eigenvalues, order))[0, 1] == pytest.approx(1)
+    assert np.corrcoef(vertical, np.take(errors, order))[0, 1] == pytest.approx(-1)  # y grows downwards
 
 
 def test_report_command_without_evaluations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,6 +165,7 @@ def test_report_command_without_evaluations(tmp_path: Path, capsys: pytest.Captu
     assert main([str(folder)]) == 0
     assert capsys.readouterr().out.strip() == str(folder / "report.html")
     assert "Test error" not in (folder / "table.md").read_text()
+    assert "Curvature and test error" not in (folder / "report.html").read_text()
     assert list(csv.DictReader((folder / "table.csv").open()))[0]["best_by"] == "valid_accuracy"
 
 
