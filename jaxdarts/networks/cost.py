@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxdarts.errors import unknown_choice
+from jaxdarts.networks.macro import MACROS
 from jaxdarts.networks.operations import OPERATIONS
-from jaxdarts.networks.stem import cell_layout
-from jaxdarts.spaces import Genotype
+from jaxdarts.spaces import Architecture
 
 
 class LayerCost(NamedTuple):
@@ -41,7 +41,7 @@ class NetworkCost(NamedTuple):
 
 
 def network_cost(
-    genotype: Genotype, num_classes: int, channels: int, num_cells: int, image_shape: tuple[int, int, int]
+    genotype: Architecture, num_classes: int, channels: int, num_cells: int, image_shape: tuple[int, int, int]
 ) -> NetworkCost:
     """Parameters and multiply-adds of `DiscreteNetwork`, layer by layer from the genotype; nothing is computed.
 
@@ -59,19 +59,27 @@ def network_cost(
 
 
 def _layers(
-    genotype: Genotype, num_classes: int, channels: int, num_cells: int, image_shape: tuple[int, int, int]
+    genotype: Architecture, num_classes: int, channels: int, num_cells: int, image_shape: tuple[int, int, int]
 ) -> Iterator[LayerCost]:
     height, width, image_channels = image_shape
-    stem = 3 * channels
+    macro = MACROS[genotype.macro]
+    stem = macro.stem_factor * channels
     yield LayerCost("stem", 9 * image_channels * stem, height * width, 2 * stem)
     before_channels = last_channels = stem
-    for index, (cell_type, features, _) in enumerate(cell_layout(num_cells, channels)):
+    for index, (cell_type, features, reduction, _) in enumerate(macro.blocks(num_cells, channels)):
+        halved = -(-height // 2), -(-width // 2)
+        if cell_type is None:
+            height, width = halved
+            for number, inputs in enumerate((last_channels, features), start=1):
+                name = f"cell_{index}/conv_{number}"
+                yield LayerCost(name, 9 * inputs * features, height * width, 2 * features)
+            yield LayerCost(f"cell_{index}/shortcut", last_channels * features, height * width, 0)
+            before_channels, last_channels = last_channels, features
+            continue
         # The first input is brought to the second one's size by a stride where the cell before was a reduction.
-        for number, inputs in enumerate((before_channels, last_channels)):
+        for number, inputs in enumerate((before_channels, last_channels) if genotype.num_inputs == 2 else ()):
             name = f"cell_{index}/preprocess_{number}"
             yield LayerCost(name, inputs * features, height * width, 2 * features)
-        halved = -(-height // 2), -(-width // 2)
-        reduction = cell_type == "reduce"
         for operation, source in genotype.edges(cell_type):
             stride = 2 if reduction and source < 2 else 1
             rows = height if stride == 2 or not reduction else halved[0]
@@ -80,6 +88,8 @@ def _layers(
                 yield layer._replace(name=f"cell_{index}/{operation}_from_{source}_{number}")
         height, width = halved if reduction else (height, width)
         before_channels, last_channels = last_channels, features * len(genotype.concat(cell_type))
+    if macro.final_norm:
+        yield LayerCost("classifier/norm", 0, height * width, 2 * last_channels)
     yield LayerCost("classifier", last_channels * num_classes, 1, num_classes)
 
 

@@ -41,7 +41,7 @@ from jaxdarts.runs.config import REMATS, SearchConfig, stopping_rule
 from jaxdarts.runs.inputs import SearchData, augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
 from jaxdarts.runs.memory import cells_to_rematerialise
 from jaxdarts.runs.validate import Validator
-from jaxdarts.spaces import SearchSpace, load_space
+from jaxdarts.spaces import CellSpace, load_space
 
 
 class EpochSums(NamedTuple):
@@ -62,7 +62,7 @@ class Search(NamedTuple):
     """All that a run needs; the functions are jitted, and compile when first called."""
 
     config: SearchConfig
-    space: SearchSpace
+    space: CellSpace
     dataset: Dataset
     data: SearchData
     problem: SearchProblem
@@ -124,7 +124,7 @@ def assemble(config: SearchConfig) -> Search:
 
 
 def build_problem(
-    config: SearchConfig, space: SearchSpace, num_classes: int, image_shape: tuple[int, int, int]
+    config: SearchConfig, space: CellSpace, num_classes: int, image_shape: tuple[int, int, int]
 ) -> SearchProblem:
     """The space and the supernet of a configuration."""
 
@@ -134,7 +134,8 @@ def build_problem(
 
     if config.remat == "auto":
         return problem(cells_to_rematerialise(problem(0), config.batch_size))
-    return problem({"off": 0, "on": config.cells}[config.remat] if config.remat in REMATS else int(config.remat))
+    blocks = len(problem(0).supernet.blocks)
+    return problem({"off": 0, "on": blocks}[config.remat] if config.remat in REMATS else int(config.remat))
 
 
 def build_method(config: SearchConfig, problem: SearchProblem) -> SearchMethod:

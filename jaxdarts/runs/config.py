@@ -32,7 +32,7 @@ class SearchConfig:
     command: ClassVar[str] = "search"
 
     space: str = "s1"
-    """Search space: darts, s1, s2, s3, s4, s5, or the path of a .toml file."""
+    """Search space: darts, s1, s2, s3, s4, s5, nasbench201, or the path of a .toml file."""
     dataset: str = "photos10"
     """Data set: photos10, digits, npz:PATH, folder:PATH, or a tensorflow-datasets name such as cifar10."""
     data_dir: str | None = None
@@ -62,9 +62,10 @@ class SearchConfig:
     batch_size: int = 32
     """Images in a batch, of either half."""
     channels: int = 8
-    """Channels of the first cell; the stem has three times as many."""
+    """Channels of the first cell; the stem has three times as many, of nasbench201 as many."""
     cells: int = 3
-    """Cells in the network, at least 3: numbers cells // 3 and 2 * cells // 3 are reduction cells."""
+    """Cells in the network, at least 3: numbers cells // 3 and 2 * cells // 3 are reduction cells. Of nasbench201 in
+    each of its three stages, at least 1."""
     image_size: int | None = 16
     """Images are resized to this many pixels a side, at least 8; None keeps the data's own size."""
     limit: int | None = 1600
@@ -149,9 +150,9 @@ class SearchConfig:
     """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, alpha,
     statistics and optimisers are float32."""
     remat: str = "auto"
-    """First cells of which a backward pass keeps only the inputs and computes the inside again, which takes less memory
-    and longer: a number, off (none), on (all), or auto (as few as keep a gradient within 8 GB on a CPU, and within
-    three quarters of the memory anywhere)."""
+    """First cells (of nasbench201 blocks) of which a backward pass keeps only the inputs and computes the inside again,
+    which takes less memory and longer: a number, off (none), on (all), or auto (as few as keep a gradient within 8 GB
+    on a CPU, and within three quarters of the memory anywhere)."""
     step_compilation: str = "auto"
     """whole (one program a step), parts (a gradient and a product program, each used several times: compiles in half
     the time), or auto: parts on a CPU, whole elsewhere."""
@@ -183,12 +184,11 @@ CHANGEABLE_FIELDS = ("preset", "data_dir", "download", "checkpoint_every_minutes
 
 
 _CHECKS = [
-    *at_least(1, "epochs", "batch_size", "channels", "unrolled_steps", "neumann_terms", "cg_max_steps"),
+    *at_least(1, "epochs", "batch_size", "channels", "cells", "unrolled_steps", "neumann_terms", "cg_max_steps"),
     *at_least(1, "cutout_length", "curvature_batches", "curvature_products", "checkpoints_to_keep"),
     *at_least(0, "crop_padding", "curvature_every", "checkpoint_every_minutes", "cg_damping", "l2", "alpha_l2"),
     *at_least(0, "learning_rate_min", "alpha_init_scale", "es_first_epoch", "ada_max_l2", "spectrum_size"),
     *at_least(1, "es_window", "es_lag", "selection_samples", "selection_batches", "selection_finalists"),
-    *at_least(3, "cells"),
     *at_least(8, "image_size"),
     *at_least(2, "limit"),
     *positive("learning_rate", "alpha_learning_rate", "clip_norm", "finite_difference_radius"),
@@ -215,14 +215,18 @@ def check_config(config: SearchConfig) -> None:
             f"learning_rate_min must be at most learning_rate ({config.learning_rate}); got {config.learning_rate_min}"
         )
     check_choices(config, _choices())
+    from jaxdarts.networks.macro import check_cells
     from jaxdarts.spaces import load_space
 
-    load_space(config.space)
+    check_cells(load_space(config.space).macro, config.cells)
     _check_method(config)
 
 
 def _check_method(config: SearchConfig) -> None:
     """What only some methods need."""
+    from jaxdarts.networks.macro import num_blocks
+    from jaxdarts.spaces import load_space
+
     if config.method == "darts-ada":
         if config.l2 == 0:
             raise InputError("l2 must be greater than 0 for darts-ada, which multiplies it; got 0")
@@ -240,8 +244,10 @@ def _check_method(config: SearchConfig) -> None:
         raise InputError(
             f"unknown remat {config.remat!r}; choose from {', '.join(sorted(REMATS))} or a number of cells"
         )
-    if is_number and int(config.remat) > config.cells:
-        raise InputError(f"remat must be at most cells ({config.cells}); got {config.remat}")
+    blocks = num_blocks(load_space(config.space).macro, config.cells)
+    if is_number and int(config.remat) > blocks:
+        cells = "cells" if blocks == config.cells else "the blocks of the network"
+        raise InputError(f"remat must be at most {cells} ({blocks}); got {config.remat}")
     if config.method in RULED_METHODS:
         if config.curvature_every == 0:
             raise InputError(f"curvature_every must be at least 1 for {config.method}, which looks at the curvature")

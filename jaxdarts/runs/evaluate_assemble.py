@@ -24,9 +24,10 @@ from jaxdarts.errors import InputError
 from jaxdarts.methods import Batch, RetrainInfo, RetrainMethod, RetrainProblem, RetrainState, retraining
 from jaxdarts.methods.retraining import retrained_sums
 from jaxdarts.networks import OPERATIONS, DiscreteNetwork, NetworkCost, network_cost
+from jaxdarts.networks.macro import MACROS, check_cells
 from jaxdarts.runs.evaluate_config import EvaluateConfig
 from jaxdarts.runs.inputs import augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
-from jaxdarts.spaces import Genotype, find_genotype, load_space
+from jaxdarts.spaces import Architecture, find_genotype, load_space
 
 
 class RetrainSums(NamedTuple):
@@ -47,7 +48,7 @@ class Evaluation(NamedTuple):
     """All that a run needs; the functions are jitted, and compile when first called."""
 
     config: EvaluateConfig
-    genotype: Genotype
+    genotype: Architecture
     dataset: Dataset
     data: Batch  # images to train on, as stored (uint8 or float), [N, H, W, C], on the device
     valid: Batch | None  # held out of them
@@ -61,19 +62,21 @@ class Evaluation(NamedTuple):
     measure: Callable[[RetrainState, Batch], tuple[float, float]]  # loss and accuracy on images as stored
 
 
-def choose_genotype(config: EvaluateConfig) -> Genotype:
+def choose_genotype(config: EvaluateConfig) -> Architecture:
     """The genotype that a configuration names.
 
     Raises:
-      InputError: there is none, its network cannot be built, or it does not belong to `config.space`.
+      InputError: there is none, its network cannot be built, it does not belong to `config.space`, or it needs more
+        cells.
     """
     genotype = find_genotype(config.genotype, OPERATIONS)
     if config.space is not None:
         load_space(config.space, OPERATIONS).check_genotype(genotype)
+    check_cells(genotype.macro, config.cells)
     return genotype
 
 
-def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluation:
+def assemble_evaluation(config: EvaluateConfig, genotype: Architecture) -> Evaluation:
     """Reads the data and prepares everything; compiles nothing.
 
     Raises:
@@ -84,7 +87,7 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
         raise InputError(f"dataset: {config.dataset!r} has no test images, on which an evaluation reports its error")
     train, valid = _split(config, dataset)
     network = DiscreteNetwork(
-        genotype, dataset.num_classes, config.channels, config.cells, auxiliary=config.auxiliary_weight > 0
+        genotype, dataset.num_classes, config.channels, config.cells, auxiliary=has_auxiliary_head(config, genotype)
     )
     problem = RetrainProblem(
         network,
@@ -116,6 +119,11 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
         step=_step(config, dataset, method, steps, draw_key),
         measure=_measure(config, dataset, problem),
     )
+
+
+def has_auxiliary_head(config: EvaluateConfig, genotype: Architecture) -> bool:
+    """Whether the network that is trained has one: networks of NAS-Bench-201 have none, whatever its weight."""
+    return config.auxiliary_weight > 0 and MACROS[genotype.macro].auxiliary
 
 
 def _split(config: EvaluateConfig, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -26,14 +26,14 @@ from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.record import DIAGNOSTICS_FILE
 from jaxdarts.runs.report import write_report
 from jaxdarts.runs.stepping import SteppedRun, check_run_dir, open_run_dir
-from jaxdarts.spaces import Genotype, space_to_json
+from jaxdarts.spaces import Architecture, genotype_from_json, space_to_json
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 
 class SearchResult(NamedTuple):
     """What a finished search found, and where its files are."""
 
-    genotype: Genotype
+    genotype: Architecture
     run_dir: Path
     metrics: list[dict[str, Any]]  # one record an epoch, as in metrics.jsonl
     state: SearchState  # at the end of the epoch that is returned: the last one, or the one a verdict names
@@ -149,7 +149,7 @@ class _Run(SteppedRun[SearchState, SearchResult]):
         digits = {"train_loss": 3, "valid_loss": 3, "valid_accuracy": 3, "dominant_eigenvalue": 4}
         known = [name for name in digits if record[name] is not None]
         facts = {name.replace("_", " "): f"{record[name]:.{digits[name]}f}" for name in known}
-        return {**facts, "skips": str(record["skip_connections"]["normal"])}
+        return {**facts, "skips": str(next(iter(record["skip_connections"].values())))}
 
     def end_epoch(self, state: SearchState, step: int) -> tuple[SearchState, int]:
         """Saves the state that the method's verdict on the epoch asks to continue from, and returns it and its step.
@@ -180,7 +180,7 @@ class _Run(SteppedRun[SearchState, SearchResult]):
         if stopped is not None and stopped != returned["epoch"]:
             returned = next(record for record in metrics if record["epoch"] == stopped)
             state, _ = self.restore(stopped)
-        genotype = Genotype.from_json(returned["genotype"])
+        genotype = genotype_from_json(returned["genotype"])
         candidates = None
         if self.search.method.select is not None:
             self.progress.message("selecting among random architectures")

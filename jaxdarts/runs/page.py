@@ -13,7 +13,7 @@ from jaxdarts.runs import charts
 from jaxdarts.runs.charts import Values
 from jaxdarts.runs.draw import draw_cells
 from jaxdarts.runs.progress import format_seconds
-from jaxdarts.spaces import Genotype
+from jaxdarts.spaces import Architecture
 
 # (key, name, which end is better, if one is); accuracies and errors are shown in percent
 Quantities = Sequence[tuple[str, str, Callable[[Any], Any] | None]]
@@ -38,7 +38,7 @@ def render_page(
     outcome: str,
     finished: bool,
     cells_heading: str,
-    genotype: Genotype,
+    genotype: Architecture,
     sections: str,
     config: Mapping[str, Any],
     run: Numbers,

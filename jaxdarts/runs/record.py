@@ -16,7 +16,14 @@ from jaxdarts.runs.config import SearchConfig, stopping_rule
 from jaxdarts.runs.events import Event, read_events
 from jaxdarts.runs.folder import CONFIG_FILE
 from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.spaces import Genotype, SearchSpace, load_genotype, load_space
+from jaxdarts.spaces import (
+    Architecture,
+    CellSpace,
+    genotype_from_json,
+    load_genotype,
+    load_space,
+    space_from_json,
+)
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 METRICS_FILE, DIAGNOSTICS_FILE = "metrics.jsonl", "diagnostics.json"
@@ -28,10 +35,10 @@ class RunRecord:
 
     name: str
     config: Mapping[str, Any]
-    space: SearchSpace
+    space: CellSpace
     epochs: tuple[int, ...]  # at least one
     metrics: tuple[Mapping[str, Any], ...]  # one an epoch
-    genotype: Genotype  # the one returned, or the newest of a run that has not finished
+    genotype: Architecture  # the one returned, or the newest of a run that has not finished
     finished: bool
     events: tuple[Event, ...] = ()  # what the method decided
     diagnostics: Mapping[str, Any] | None = None  # of an ended search
@@ -49,7 +56,7 @@ class RunRecord:
         return self.metrics[-1].get("alpha") is not None
 
     def values(self, key: str) -> Values:
-        """A quantity of every epoch; `skip_normal` and `skip_reduce` count skip connections.
+        """A quantity of every epoch; `skip_normal`, `skip_reduce` and `skip_cell` count skip connections.
 
         `local_average` is centred on the epoch, unlike the one in metrics.jsonl, which is the newest that was known.
         """
@@ -63,7 +70,7 @@ class RunRecord:
         """The epochs after which alpha stood for `genotype`, up to the order of a node's edges."""
         wanted = self.genotype.canonical()
         found = {entry["epoch"]: entry.get("genotype") for entry in self.metrics}
-        return [epoch for epoch, value in found.items() if value and Genotype.from_json(value).canonical() == wanted]
+        return [epoch for epoch, value in found.items() if value and genotype_from_json(value).canonical() == wanted]
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -83,7 +90,7 @@ def read_run(folder: Path) -> RunRecord:
         metrics=tuple(metrics),
         genotype=load_genotype(folder / GENOTYPE_FILE)
         if finished
-        else Genotype.from_json(metrics[-1].get("genotype") or {}),
+        else genotype_from_json(metrics[-1].get("genotype") or {}),
         finished=finished,
         events=tuple(read_events(folder)),
         diagnostics=_diagnostics(folder) if finished else None,
@@ -136,12 +143,12 @@ def _diagnostics(folder: Path) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _space(config: Mapping[str, Any]) -> SearchSpace:
+def _space(config: Mapping[str, Any]) -> CellSpace:
     """As recorded in the run, since a space's file may be gone or changed; else by its name."""
     recorded = config.get("search_space")
     if recorded is None:
         return load_space(str(config.get("space")))
     try:
-        return SearchSpace(**recorded)
-    except TypeError as error:
+        return space_from_json(recorded)
+    except (InputError, TypeError) as error:
         raise InputError(f"run_dir: search_space in {CONFIG_FILE} is not a search space: {error}") from error
