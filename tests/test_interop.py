@@ -21,11 +21,8 @@ GOLDEN = Path(__file__).parent / "golden"
 SPACES_TO_TRY = {
     **SPACES,
     "two nodes, last one out": SearchSpace.uniform("x", ("max_pool_3x3", "dil_conv_5x5"), num_nodes=2, concat=(3,)),
-    "all": SearchSpace.uniform(
-        "all",
-        ("nor_conv_1x1", "nor_conv_3x3", "conv_7x1_1x7", "sep_conv_7x7", "noise", "none", "avg_pool_3x3"),
-        num_nodes=1,
-    ),
+    "all": SearchSpace.uniform("all", ("conv_7x1_1x7", "sep_conv_7x7", "noise", "none", "avg_pool_3x3"), num_nodes=1),
+    "plain": SearchSpace.uniform("plain", ("nor_conv_1x1", "nor_conv_3x3"), num_nodes=1),
     "ragged": SearchSpace("ragged", 1, (("skip_connect",), ("none", "sep_conv_3x3")), (("dil_conv_3x3",),) * 2, (2,)),
 }
 
