@@ -37,11 +37,12 @@ from jaxdarts.methods import (
     SearchState,
 )
 from jaxdarts.networks import OPERATIONS, Supernet
+from jaxdarts.runs.benchmark import find_benchmark
 from jaxdarts.runs.config import REMATS, SearchConfig, stopping_rule
 from jaxdarts.runs.inputs import SearchData, augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
 from jaxdarts.runs.memory import cells_to_rematerialise
 from jaxdarts.runs.validate import Validator
-from jaxdarts.spaces import CellSpace, load_space
+from jaxdarts.spaces import Benchmark, CellSpace, load_space
 
 
 class EpochSums(NamedTuple):
@@ -75,6 +76,7 @@ class Search(NamedTuple):
     ]  # (state, sums, data, order); may donate the first two
     validate: Validator  # loss and accuracy on the validation half
     hessian_product: Callable[[SearchState, Any], Any]  # Hessian of the outer objective in alpha, times a vector
+    benchmark: Benchmark | None = None  # in which genotypes are looked up
 
 
 def assemble(config: SearchConfig) -> Search:
@@ -84,6 +86,7 @@ def assemble(config: SearchConfig) -> Search:
       InputError: the space, the data or a size cannot be used.
     """
     space = load_space(config.space, OPERATIONS)
+    benchmark = find_benchmark(config, space)
     dataset = read_dataset(config)
     train, valid = split_indices(
         len(dataset.train_labels),
@@ -120,6 +123,7 @@ def assemble(config: SearchConfig) -> Search:
         step=_step(config, dataset, method, steps, draw_key),
         validate=Validator(config, dataset, problem, data),
         hessian_product=_hessian_product(config, dataset, problem, data),
+        benchmark=benchmark,
     )
 
 

@@ -136,6 +136,9 @@ class SearchConfig:
     """Validation batches for that."""
     selection_finalists: int = 5
     """The best of them, which are scored on the whole validation half."""
+    benchmark: str | None = None
+    """Table of NAS-Bench-201 (.npz or .csv) in which the genotype of every epoch is looked up; None: the one that the
+    environment variable JAXDARTS_NASBENCH201 names, if it does and the space is nasbench201."""
     spectrum_size: int = 30
     """Eigenvalues of the alpha-Hessian, largest by magnitude, that are found when the search has ended; 0: none."""
     checkpoint_every_minutes: float = 5.0
@@ -180,7 +183,15 @@ PRESETS: dict[str, SearchConfig] = {
 }
 
 # May change between a run and its continuation: they do not touch the result.
-CHANGEABLE_FIELDS = ("preset", "data_dir", "download", "checkpoint_every_minutes", "checkpoints_to_keep", "tensorboard")
+CHANGEABLE_FIELDS = (
+    "preset",
+    "data_dir",
+    "benchmark",
+    "download",
+    "checkpoint_every_minutes",
+    "checkpoints_to_keep",
+    "tensorboard",
+)
 
 
 _CHECKS = [

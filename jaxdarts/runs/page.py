@@ -157,7 +157,7 @@ def quantity(key: str, value: float | None) -> str:
     """A value as text, by what it is."""
     if value is None:
         return ""
-    return f"{value:.2%}" if key.endswith(("accuracy", "error")) else number(value)
+    return f"{value:.2%}" if key.endswith(("accuracy", "error", "regret")) else number(value)
 
 
 def number(value: float) -> str:

@@ -64,6 +64,9 @@ class RunRecord:
             return local_average(self.values("dominant_eigenvalue"), self.rule.reach)
         if key.startswith("skip_"):
             return [entry.get("skip_connections", {}).get(key.removeprefix("skip_")) for entry in self.metrics]
+        if key.startswith("benchmark/"):  # benchmark/DATASET/QUANTITY
+            _, data_set, quantity = key.split("/")
+            return [((entry.get("benchmark") or {}).get(data_set) or {}).get(quantity) for entry in self.metrics]
         return [entry.get(key) for entry in self.metrics]
 
     def genotype_epochs(self) -> list[int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs import charts
+from jaxdarts.runs.benchmark import BENCHMARK_QUANTITIES, benchmark_cards, benchmark_sentences
 from jaxdarts.runs.charts import FIRST, SECOND, THIRD, Line
 from jaxdarts.runs.draw import CELL_NAMES, operation_colour, state_name
 from jaxdarts.runs.ending import ending, verdict_sentences
@@ -39,6 +40,7 @@ _QUANTITIES: Quantities = (
     ("learning_rate", "Learning rate", None),
     ("l2", "L2 factor", None),
     ("drop_path", "Drop-path probability", None),
+    *BENCHMARK_QUANTITIES,
     ("seconds", "Seconds", None),
 )
 
@@ -116,6 +118,7 @@ def _outcome(run: RunRecord) -> Iterable[str]:
         for cell, count in skips.items()
     ]
     yield f"Skip connections: {', '.join(counts)}."
+    yield from benchmark_sentences(run)
     average = [value for value in run.values("local_average") if value is not None]
     if average:
         ratio = f" ({average[-1] / average[0]:.2f} times)" if average[0] > 0 else ""
@@ -178,6 +181,7 @@ def _charts(run: RunRecord) -> str:
             charts.line_chart("skips", epochs, skips, counts_up_to=_num_operations(run)),
         ),
         card("Hypergradient norm", charts.line_chart("norms", epochs, norms)),
+        *benchmark_cards(run),
     ]
     return f'<div class="wide">{wide}</div><div class="pair">{"".join(pairs)}</div>'
 

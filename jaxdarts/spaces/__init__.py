@@ -2,6 +2,7 @@
 
 from jaxdarts.spaces.architecture import Architecture
 from jaxdarts.spaces.base import CellSpace, count_edges
+from jaxdarts.spaces.benchmark import Benchmark
 from jaxdarts.spaces.cell import DARTS, NASBENCH201, S1, S2, S3, S4, S5, SPACES
 from jaxdarts.spaces.dense import DenseGenotype, DenseSpace
 from jaxdarts.spaces.discretise import discretise, one_hot, one_hot_choices
@@ -29,6 +30,7 @@ __all__ = [
     "S5",
     "SPACES",
     "Architecture",
+    "Benchmark",
     "CellSpace",
     "DenseGenotype",
     "DenseSpace",
