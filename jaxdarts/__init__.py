@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "BETA_DECAY_PENALTIES": "bilevel",
     "Batch": "methods",
+    "Benchmark": "spaces",
     "Bilevel": "bilevel",
     "DATASETS": "data",
     "Dataset": "data",

@@ -1,4 +1,4 @@
-"""How do weights move between these networks and the PyTorch codes of DARTS and RobustDARTS?"""
+"""How do weights move between these networks and the PyTorch codes of DARTS, RobustDARTS and NAS-Bench-201?"""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 from jaxdarts.errors import InputError
 from jaxdarts.networks.cell import CellPlan, Group, norm_groups
 from jaxdarts.networks.discrete import DiscreteNetwork, discrete_plan
-from jaxdarts.networks.stem import cell_layout
+from jaxdarts.networks.macro import MACROS, Block
 from jaxdarts.networks.supernet import Supernet, supernet_plan
-from jaxdarts.spaces import CELL_TYPES, Genotype, SearchSpace
+from jaxdarts.spaces import Architecture, CellSpace
 
 Variables = dict[str, Any]
 _CELL = re.compile(r"cells\.(\d+)\.")
@@ -50,7 +50,7 @@ _TO_TORCH = {
 }
 
 
-def from_torch(space_or_genotype: SearchSpace | Genotype, state_dict: Mapping[str, np.ndarray]) -> Variables:
+def from_torch(space_or_genotype: CellSpace | Architecture, state_dict: Mapping[str, np.ndarray]) -> Variables:
     """Parameters and running statistics from a PyTorch `state_dict`.
 
     Args:
@@ -112,19 +112,22 @@ def to_torch(network: Supernet | DiscreteNetwork, variables: Mapping[str, Any]) 
 
 
 def network_of(
-    space_or_genotype: SearchSpace | Genotype, state_dict: Mapping[str, np.ndarray]
+    space_or_genotype: CellSpace | Architecture, state_dict: Mapping[str, np.ndarray]
 ) -> Supernet | DiscreteNetwork:
     """The network that a `state_dict` belongs to: channels, cells and classes are read off its shapes."""
     state = {name.removeprefix("module."): value for name, value in state_dict.items()}
     for name, axes in (("stem.0.weight", 4), ("classifier.weight", 2)):
         if name not in state:
-            raise InputError(f"state_dict: no tensor {name!r}; expected the names of the DARTS or RobustDARTS codes")
+            raise InputError(
+                f"state_dict: no tensor {name!r}; expected the names of the DARTS, RobustDARTS or NAS-Bench-201 codes"
+            )
         if state[name].ndim != axes or 0 in state[name].shape:
             raise InputError(f"state_dict: {name!r} has shape {state[name].shape}; expected {axes} axes")
     cells = 1 + max((int(match[1]) for match in map(_CELL.match, state) if match), default=-1)
-    channels = state["stem.0.weight"].shape[0] // 3
+    macro = MACROS[space_or_genotype.macro]
+    cells, channels = macro.cells_in(cells), state["stem.0.weight"].shape[0] // macro.stem_factor
     classes = state["classifier.weight"].shape[0]
-    if isinstance(space_or_genotype, Genotype):
+    if isinstance(space_or_genotype, Architecture):
         auxiliary = any(name.startswith("auxiliary_head.") for name in state)
         return DiscreteNetwork(space_or_genotype, classes, channels, cells, auxiliary)
     return Supernet(space_or_genotype, classes, channels, cells)
@@ -155,7 +158,7 @@ def _shapes(network: Supernet | DiscreteNetwork, image_channels: int) -> Variabl
     """The network's variables as shapes; nothing is computed."""
     images = jnp.zeros((1, 8, 8, image_channels))
     arguments = (
-        ({cell: jnp.zeros(network.space.alpha_shape(cell)) for cell in CELL_TYPES},)
+        ({cell: jnp.zeros(network.space.alpha_shape(cell)) for cell in network.space.cell_types},)
         if isinstance(network, Supernet)
         else ()
     )
@@ -168,8 +171,11 @@ def _entries(network: Supernet | DiscreteNetwork) -> Iterator[_Entry]:
     relaxed = isinstance(network, Supernet)
     yield _Entry("stem.0.weight", "params", ("stem", "conv", "kernel"), "conv", 0)
     yield from _norm("stem.1", ("stem", "norm"), affine=True)
-    for index, (cell_type, _, previous_reduction) in enumerate(cell_layout(network.num_cells, network.channels)):
-        yield from _cell(network, index, cell_type, previous_reduction)
+    for index, block in enumerate(network.blocks):
+        if block.cell_type is None:
+            yield from _residual(f"cells.{index}", f"cell_{index}")
+        else:
+            yield from _cell(network, index, block, block.cell_type)
     if not relaxed and network.auxiliary:
         head, here = "auxiliary_head.features", "auxiliary_head"
         yield _Entry(f"{head}.2.weight", "params", (here, "conv_1", "kernel"), "pointwise", 0)
@@ -177,23 +183,43 @@ def _entries(network: Supernet | DiscreteNetwork) -> Iterator[_Entry]:
         yield _Entry(f"{head}.5.weight", "params", (here, "conv_2", "kernel"), "whole_map", 0)
         yield from _norm(f"{head}.6", (here, "norm_2"), affine=True)
         yield from _linear("auxiliary_head.classifier", (here, "classifier"))
+    if MACROS[_kind(network).macro].final_norm:
+        yield from _norm("lastact.0", ("classifier", "norm"), affine=True)
     yield from _linear("classifier", ("classifier", "linear"))
 
 
-def _cell(
-    network: Supernet | DiscreteNetwork, index: int, cell_type: str, previous_reduction: bool
-) -> Iterator[_Entry]:
-    torch_cell, here = f"cells.{index}", f"cell_{index}"
-    plan: CellPlan
+def _kind(network: Supernet | DiscreteNetwork) -> CellSpace | Architecture:
+    return network.space if isinstance(network, Supernet) else network.genotype
+
+
+def _residual(torch_block: str, here: str) -> Iterator[_Entry]:
+    for number, name in ((1, "conv_a"), (2, "conv_b")):
+        yield _Entry(f"{torch_block}.{name}.op.1.weight", "params", (here, f"conv_{number}", "kernel"), "conv", 0)
+        yield from _norm(f"{torch_block}.{name}.op.2", (here, f"norm_{number}"), affine=True)
+    yield _Entry(f"{torch_block}.downsample.1.weight", "params", (here, "shortcut", "kernel"), "pointwise", 0)
+
+
+def _names(network: Supernet | DiscreteNetwork, torch_cell: str, cell_type: str) -> tuple[CellPlan, list[str]]:
+    """The cell's connections, and the PyTorch name of each."""
+    staged = _kind(network).macro == "stages"
     if isinstance(network, Supernet):
         rows, columns, plan = supernet_plan(network.space, cell_type)
-        names = [f"{torch_cell}._ops.{row}._ops.{column}" for row, column in zip(rows, columns, strict=True)]
-        affine = False
-    else:
-        plan = discrete_plan(network.genotype, cell_type)
-        names = [f"{torch_cell}._ops.{position}" for position in range(len(plan.connections))]
-        affine = True
-    for number, reduced in ((0, previous_reduction), (1, False)):
+        edges = [f"{node + 1}<-{source}" for node, source in network.space.edges]
+        return plan, [
+            f"{torch_cell}.edges.{edges[row]}.{column}" if staged else f"{torch_cell}._ops.{row}._ops.{column}"
+            for row, column in zip(rows, columns, strict=True)
+        ]
+    plan = discrete_plan(network.genotype, cell_type)
+    operations = "layers" if staged else "_ops"
+    return plan, [f"{torch_cell}.{operations}.{position}" for position in range(len(plan.connections))]
+
+
+def _cell(network: Supernet | DiscreteNetwork, index: int, block: Block, cell_type: str) -> Iterator[_Entry]:
+    torch_cell, here = f"cells.{index}", f"cell_{index}"
+    plan, names = _names(network, torch_cell, cell_type)
+    affine = isinstance(network, DiscreteNetwork)
+    reduced_inputs = (block.previous_reduction, False) if plan.num_inputs == 2 else ()
+    for number, reduced in enumerate(reduced_inputs):
         torch_name, path = f"{torch_cell}.preprocess{number}", (here, f"preprocess_{number}")
         if reduced:
             yield from _halves(torch_name, path, 0)
@@ -201,12 +227,13 @@ def _cell(
             yield _Entry(f"{torch_name}.op.1.weight", "params", (*path, "kernel"), "pointwise", 0)
         norm = f"{torch_name}.bn" if reduced else f"{torch_name}.op.2"
         yield from _norm(norm, (here, "preprocess_norm"), affine, number)
-    for source in range(plan.num_nodes + 2):
-        groups = plan.groups(source, stride=2 if cell_type == "reduce" and source < 2 else 1)
+    normalise_pools = not affine and MACROS[_kind(network).macro].normalise_pools
+    for source in range(plan.num_nodes + plan.num_inputs):
+        groups = plan.groups(source, stride=2 if block.reduction and source < plan.num_inputs else 1)
         for group in groups:
             for row, member in enumerate(group.members):
                 yield from _layers(group, names[member], here, source, row)
-        for number, normalised in enumerate(norm_groups(groups, normalise_pools=not affine), start=1):
+        for number, normalised in enumerate(norm_groups(groups, normalise_pools), start=1):
             norm_path = (here, f"norm_{number}_from_{source}")
             members = [(group, member) for group in normalised for member in group.members]
             for row, (group, member) in enumerate(members):
@@ -225,6 +252,10 @@ def _layers(group: Group, name: str, cell: str, source: int, row: int) -> Iterat
         for position in (1, 2):
             kernel = (cell, f"{here}_1", f"conv_{position}", "kernel")
             yield _Entry(f"{name}.{position}.weight", "params", kernel, "conv", row)
+    elif group.name == "nor_conv_1x1":
+        yield _Entry(f"{name}.op.1.weight", "params", (cell, f"{here}_1", "conv", "kernel"), "pointwise", row)
+    elif group.name == "nor_conv_3x3":
+        yield _Entry(f"{name}.op.1.weight", "params", (cell, f"{here}_1", "kernel"), "conv", row)
     elif group.name == "skip_connect":
         if group.operation.layers:
             yield from _halves(name, (cell, f"{here}_1"), row)
@@ -236,6 +267,8 @@ def _norm_name(group: Group, name: str, number: int) -> str:
     """The PyTorch name of the batch norm after a connection's layer."""
     if group.name.startswith(("sep_conv", "dil_conv")):
         return f"{name}.op.{3 if number == 1 else 7}"
+    if group.name.startswith("nor_conv"):
+        return f"{name}.op.2"
     if group.name == "conv_7x1_1x7":
         return f"{name}.3"
     return f"{name}.1" if group.name.endswith("pool_3x3") else f"{name}.bn"

@@ -79,6 +79,12 @@ def test_search_network_of_s1() -> None:
     assert max(found.values()) < 1e-12, found
 
 
+def test_search_network_of_nasbench201() -> None:
+    found = run(GOLDEN / "search_nasbench201.npz")
+    assert set(found) == (SEARCH_QUANTITIES | {"beta_loss", "beta_grad"}) - {"unrolled_valid_loss", "unrolled_fd"}
+    assert max(found.values()) < 1e-12, found
+
+
 @pytest.mark.slow
 def test_search_network_of_s3() -> None:
     found = run(GOLDEN / "search_s3.npz")
@@ -289,7 +295,7 @@ class TestCommand:
             ({"meta": "[]"}, "meta is not a JSON object"),
             ({"meta": "{}", "x": 1.0}, "is neither"),
             ({"meta": '{"space": "rnn"}', "params/a": 1.0, "alpha": 1.0}, "is neither"),
-            ({"meta": '{"space": "nasbench201"}', "params/a": 1.0, "alpha/normal": np.ones((2, 2))}, "unknown space"),
+            ({"meta": '{"space": "nasbench101"}', "params/a": 1.0, "alpha/normal": np.ones((2, 2))}, "unknown space"),
             (
                 {"meta": '{"space": "s3"}', "params/a": 1.0, "alpha/normal": np.ones((2, 3))},
                 "no tensor 'stem.0.weight'",

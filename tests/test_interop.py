@@ -14,14 +14,15 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.interop import from_torch, network_of, to_torch
-from jaxdarts.networks import DiscreteNetwork, Supernet
-from jaxdarts.spaces import CELL_TYPES, SPACES, Genotype, SearchSpace, discretise
+from jaxdarts.networks import MACROS, DiscreteNetwork, Supernet
+from jaxdarts.spaces import SPACES, Architecture, CellSpace, Genotype, SearchSpace, discretise
 
 GOLDEN = Path(__file__).parent / "golden"
 SPACES_TO_TRY = {
     **SPACES,
     "two nodes, last one out": SearchSpace.uniform("x", ("max_pool_3x3", "dil_conv_5x5"), num_nodes=2, concat=(3,)),
     "all": SearchSpace.uniform("all", ("conv_7x1_1x7", "sep_conv_7x7", "noise", "none", "avg_pool_3x3"), num_nodes=1),
+    "plain": SearchSpace.uniform("plain", ("nor_conv_1x1", "nor_conv_3x3"), num_nodes=1),
     "ragged": SearchSpace("ragged", 1, (("skip_connect",), ("none", "sep_conv_3x3")), (("dil_conv_3x3",),) * 2, (2,)),
 }
 
@@ -30,7 +31,7 @@ def random_variables(network: Supernet | DiscreteNetwork, image_channels: int = 
     """Variables of the right shapes, every number different."""
     images = jnp.zeros((1, 8, 8, image_channels))
     arguments = (
-        [{cell: jnp.zeros(network.space.alpha_shape(cell)) for cell in CELL_TYPES}]
+        [{cell: jnp.zeros(network.space.alpha_shape(cell)) for cell in network.space.cell_types}]
         if isinstance(network, Supernet)
         else []
     )
@@ -44,9 +45,9 @@ def assert_same(found: Any, expected: Any) -> None:
     jax.tree.map(np.testing.assert_array_equal, found, dict(expected))
 
 
-def some_genotype(space: SearchSpace) -> Genotype:
+def some_genotype(space: CellSpace) -> Architecture:
     random = np.random.default_rng(1)
-    return discretise(space, {cell: random.random(space.alpha_shape(cell)) for cell in CELL_TYPES})
+    return discretise(space, {cell: random.random(space.alpha_shape(cell)) for cell in space.cell_types})
 
 
 @pytest.mark.parametrize("name", sorted(SPACES_TO_TRY))
@@ -66,6 +67,7 @@ def test_search_network_round_trip(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(SPACES_TO_TRY))
 def test_discrete_network_round_trip(name: str, auxiliary: bool) -> None:
     genotype = some_genotype(SPACES_TO_TRY[name])
+    auxiliary = auxiliary and MACROS[genotype.macro].auxiliary
     network = DiscreteNetwork(genotype, num_classes=7, channels=2, num_cells=3, auxiliary=auxiliary)
     variables = random_variables(network)
     state = to_torch(network, variables)

@@ -11,7 +11,7 @@ import optax
 from jaxdarts.bilevel import add_beta_decay
 from jaxdarts.methods.darts import darts
 from jaxdarts.methods.search import SearchMethod, SearchProblem
-from jaxdarts.spaces import CELL_TYPES, SearchSpace
+from jaxdarts.spaces import CellSpace
 
 
 def beta_darts(
@@ -42,9 +42,9 @@ def beta_darts(
     return darts(problem, alpha_optimiser=optax.chain(decay, alpha_optimiser), **options)
 
 
-def candidate_mask(space: SearchSpace) -> dict[str, jax.Array] | None:
+def candidate_mask(space: CellSpace) -> dict[str, jax.Array] | None:
     """Which entries of alpha belong to a candidate, bool[edges, operations] a cell type; None: all of them."""
-    masks = {cell: space.mask(cell) for cell in CELL_TYPES}
+    masks = {cell: space.mask(cell) for cell in space.cell_types}
     if all(mask.all() for mask in masks.values()):
         return None
     return {cell: jnp.asarray(mask) for cell, mask in masks.items()}

@@ -27,21 +27,21 @@ from jaxdarts.methods.search import (
 )
 from jaxdarts.methods.verdict import History, Stop
 from jaxdarts.networks.supernet import Alpha
-from jaxdarts.spaces import CELL_TYPES, SearchSpace, discretise, one_hot_choices
+from jaxdarts.spaces import CellSpace, discretise, one_hot_choices
 
 
-def sample_weights(space: SearchSpace, key: jax.Array, shape: tuple[int, ...] = ()) -> Alpha:
-    """Mixing weights of architectures drawn uniformly: {"normal", "reduce"}: float32[*shape, edges, operations].
+def sample_weights(space: CellSpace, key: jax.Array, shape: tuple[int, ...] = ()) -> Alpha:
+    """Mixing weights of architectures drawn uniformly: float32[*shape, edges, operations] for each cell type.
 
-    Two edges of every node carry one operation each with weight 1, all other entries are 0. Every genotype that
-    `space.genotypes()` lists is equally likely, and `discretise` reads it off the weights. Jitted, the tables of
-    choices are constants: 490 rows for the fourth node of the full space.
+    The edges of every node that discretisation keeps carry one operation each with weight 1, all other entries are 0.
+    Every genotype that `space.genotypes()` lists is equally likely, and `discretise` reads it off the weights. Jitted,
+    the tables of choices are constants: 490 rows for the fourth node of the full space.
 
-    Differs from RobustDARTS: `none` is not drawn, since discretisation never returns it; and where edges differ in the
+    Differs from RobustDARTS: `none` is not drawn where discretisation never returns it; and where edges differ in the
     number of candidates, the architectures are equally likely and not the pairs of edges.
     """
     weights = {}
-    for cell, cell_key in zip(CELL_TYPES, jax.random.split(key, len(CELL_TYPES)), strict=True):
+    for cell, cell_key in zip(space.cell_types, jax.random.split(key, len(space.cell_types)), strict=True):
         nodes = []
         for node, node_key in enumerate(jax.random.split(cell_key, space.num_nodes)):
             choices = jnp.asarray(one_hot_choices(space, cell, node))
@@ -107,7 +107,7 @@ def random_ws(
     def select(score: Score, key: jax.Array) -> list[Candidate]:
         drawn = {cell: np.asarray(value) for cell, value in _sample(problem.space, key, (samples,)).items()}
         # In a small space the same architecture is drawn several times.
-        flat = np.concatenate([drawn[cell].reshape(samples, -1) for cell in CELL_TYPES], axis=1)
+        flat = np.concatenate([drawn[cell].reshape(samples, -1) for cell in problem.space.cell_types], axis=1)
         first = np.sort(np.unique(flat, axis=0, return_index=True)[1])
         weights = {cell: value[first] for cell, value in drawn.items()}
         best = np.argsort(-score(weights, batches), kind="stable")[:finalists]

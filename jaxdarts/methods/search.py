@@ -16,7 +16,7 @@ from jaxdarts.methods.verdict import History, Verdict, go_on, nowhere
 from jaxdarts.networks import Supernet, softmax_weights
 from jaxdarts.networks.initial import one_pool
 from jaxdarts.networks.supernet import Alpha
-from jaxdarts.spaces import Genotype, SearchSpace
+from jaxdarts.spaces import Architecture, CellSpace
 
 
 class Batch(NamedTuple):
@@ -33,7 +33,7 @@ class SearchState:
 
     params: Any  # w: the supernet's weights
     batch_stats: Any  # running statistics of its batch norms
-    alpha: Alpha  # {"normal", "reduce"}: float[edges, operations]
+    alpha: Alpha  # float[edges, operations] for each of the space's cell types
     opt_state: optax.OptState  # of w; learning rate and L2 are traced values inside
     alpha_opt_state: optax.OptState
     method_state: Any  # what a method carries beside this; () for DARTS
@@ -52,7 +52,7 @@ class SearchInfo(NamedTuple):
     hypergradient_norm: jax.Array
 
 
-Relax = Callable[[SearchSpace, Alpha], Alpha]
+Relax = Callable[[CellSpace, Alpha], Alpha]
 Score = Callable[[Mapping[str, np.ndarray], int | None], np.ndarray]
 """(mixing weights float[n, edges, operations], number of validation batches; None: all) -> accuracies float[n]"""
 
@@ -60,7 +60,7 @@ Score = Callable[[Mapping[str, np.ndarray], int | None], np.ndarray]
 class Candidate(NamedTuple):
     """An architecture that a selection has looked at closely."""
 
-    genotype: Genotype
+    genotype: Architecture
     accuracy: float  # of the supernet restricted to it, on the whole validation half
 
 
@@ -93,7 +93,7 @@ class LossInputs(NamedTuple):
 class SearchProblem(NamedTuple):
     """What is searched, independent of how."""
 
-    space: SearchSpace
+    space: CellSpace
     supernet: Supernet
     image_shape: tuple[int, int, int]  # height, width, channels
     dtype: Any = jnp.float32  # of w, alpha and statistics
@@ -107,7 +107,7 @@ class SearchProblem(NamedTuple):
 
     def init_network(self, key: jax.Array) -> tuple[Any, Any]:
         """Weights and running statistics at the start."""
-        weights = {cell: jnp.zeros(self.space.alpha_shape(cell), self.dtype) for cell in ("normal", "reduce")}
+        weights = {cell: jnp.zeros(self.space.alpha_shape(cell), self.dtype) for cell in self.space.cell_types}
         images = jnp.zeros((1, *self.image_shape), self.dtype)
         # Not rematerialised: numbers from the pool must not leave the trace of one cell for another's.
         with one_pool(key):
@@ -137,7 +137,7 @@ class SearchProblem(NamedTuple):
         )
 
 
-def as_given(space: SearchSpace, weights: Alpha) -> Alpha:
+def as_given(space: CellSpace, weights: Alpha) -> Alpha:
     """No relaxation: what stands for alpha are mixing weights already."""
     return weights
 

@@ -2,10 +2,12 @@
 
 from jaxdarts.networks.cost import NetworkCost, network_cost, supernet_cost
 from jaxdarts.networks.discrete import DiscreteNetwork
+from jaxdarts.networks.macro import MACROS
 from jaxdarts.networks.operations import OPERATIONS, Operation
 from jaxdarts.networks.supernet import Supernet, init_alpha, softmax_weights
 
 __all__ = [
+    "MACROS",
     "OPERATIONS",
     "DiscreteNetwork",
     "NetworkCost",

@@ -27,7 +27,7 @@ from jaxdarts.networks.separable import separable_convs
 
 @dataclass(frozen=True)
 class Connection:
-    """One operation that reads state `source` and adds to node `node` (state node + 2)."""
+    """One operation that reads state `source` and adds to node `node`, which is a state after the cell's inputs."""
 
     node: int
     source: int
@@ -49,6 +49,7 @@ class CellPlan:
     num_nodes: int
     connections: tuple[Connection, ...]
     concat: tuple[int, ...]
+    num_inputs: int = 2  # states before the nodes: the last two blocks' outputs, or the last one's as it is
 
     def __post_init__(self) -> None:
         for connection in self.connections:
@@ -75,6 +76,8 @@ class Rows(NamedTuple):
 class Cell(nn.Module):
     """A cell (Liu et al. 2019, section 2.1): preprocesses its two inputs, then every node is a gated sum.
 
+    With one input there is no preprocessing (Dong and Yang 2020).
+
     What the operations that read one state do is done together: their ReLU; the first layers of all of them, one batch
     norm over the results; the second layers of those that have one, and a batch norm; pools once for all edges.
     Programs are then a few large library calls, whatever the space.
@@ -95,11 +98,12 @@ class Cell(nn.Module):
         self, before: jax.Array, last: jax.Array, gates: jax.Array, train: bool, key: jax.Array | None
     ) -> jax.Array:
         """float[C, H, W, B] twice, gates float[connections, B or 1] -> float[channels * len(concat), H', W', B]."""
-        states = self._preprocess(before, last, train)
+        inputs = self.plan.num_inputs
+        states = [last] if inputs == 1 else self._preprocess(before, last, train)
         incoming: list[list[jax.Array]] = [[] for _ in range(self.plan.num_nodes)]
-        for source in range(self.plan.num_nodes + 2):
-            if source >= 2:
-                terms = incoming[source - 2]
+        for source in range(self.plan.num_nodes + inputs):
+            if source >= inputs:
+                terms = incoming[source - inputs]
                 states.append(sum(terms[1:], terms[0]) if terms else self._nothing(states[0]))
             for outputs, placed in self._outputs(source, states[source], train, key):
                 for node, term in self._add_up(outputs, placed, gates):
@@ -119,7 +123,7 @@ class Cell(nn.Module):
         self, source: int, state: jax.Array, train: bool, key: jax.Array | None
     ) -> Iterator[tuple[jax.Array, list[Rows]]]:
         """What every group that reads a state computes: arrays float[rows, C, H', W', B] and whose rows they are."""
-        stride = 2 if self.reduction and source < 2 else 1
+        stride = 2 if self.reduction and source < self.plan.num_inputs else 1
         groups = self.plan.groups(source, stride)
         direct = {}
         for group in groups:

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxdarts.errors import unknown_choice
+from jaxdarts.networks.macro import MACROS
 from jaxdarts.networks.operations import OPERATIONS
-from jaxdarts.networks.stem import cell_layout
-from jaxdarts.spaces import Genotype, SearchSpace
+from jaxdarts.spaces import Architecture, CellSpace
 
 
 class LayerCost(NamedTuple):
@@ -41,7 +41,7 @@ class NetworkCost(NamedTuple):
 
 
 def network_cost(
-    genotype: Genotype, num_classes: int, channels: int, num_cells: int, image_shape: tuple[int, int, int]
+    genotype: Architecture, num_classes: int, channels: int, num_cells: int, image_shape: tuple[int, int, int]
 ) -> NetworkCost:
     """Parameters and multiply-adds of `DiscreteNetwork`, layer by layer from the genotype; nothing is computed.
 
@@ -55,13 +55,14 @@ def network_cost(
     """
 
     def cell(cell_type: str) -> _Cell:
-        return _Cell(tuple(genotype.edges(cell_type)), len(genotype.concat(cell_type)))
+        return _Cell(genotype.edges(cell_type), len(genotype.concat(cell_type)))
 
-    return _total(_layers(cell, True, num_classes, channels, num_cells, image_shape))
+    shape = _Shape(genotype.macro, genotype.num_inputs, affine=True)
+    return _total(_layers(cell, shape, num_classes, channels, num_cells, image_shape))
 
 
 def supernet_cost(
-    space: SearchSpace, num_classes: int, channels: int, num_cells: int, image_shape: tuple[int, int, int]
+    space: CellSpace, num_classes: int, channels: int, num_cells: int, image_shape: tuple[int, int, int]
 ) -> NetworkCost:
     """The same of `Supernet`, which computes every candidate of every edge; alpha and the mixing are not counted.
 
@@ -76,12 +77,19 @@ def supernet_cost(
         candidates = zip(space.edges, space.operations(cell_type), strict=True)
         return _Cell(tuple((name, source) for (_, source), names in candidates for name in names), len(space.concat))
 
-    return _total(_layers(cell, False, num_classes, channels, num_cells, image_shape))
+    shape = _Shape(space.macro, space.num_inputs, affine=False)
+    return _total(_layers(cell, shape, num_classes, channels, num_cells, image_shape))
 
 
 class _Cell(NamedTuple):
     operations: tuple[tuple[str, int], ...]  # (name, source state)
     concatenated: int  # nodes in its output
+
+
+class _Shape(NamedTuple):
+    macro: str
+    num_inputs: int  # of a cell
+    affine: bool  # whether the batch norms of cells have parameters
 
 
 def _total(layers: Iterator[LayerCost]) -> NetworkCost:
@@ -92,34 +100,43 @@ def _total(layers: Iterator[LayerCost]) -> NetworkCost:
 
 def _layers(
     cell: Callable[[str], _Cell],
-    affine: bool,
+    shape: _Shape,
     num_classes: int,
     channels: int,
     num_cells: int,
     image_shape: tuple[int, int, int],
 ) -> Iterator[LayerCost]:
-    """`affine`: whether the batch norms of cells have parameters."""
     height, width, image_channels = image_shape
-    stem = 3 * channels
+    macro = MACROS[shape.macro]
+    stem = macro.stem_factor * channels
     yield LayerCost("stem", 9 * image_channels * stem, height * width, 2 * stem)
     before_channels = last_channels = stem
-    for index, (cell_type, features, _) in enumerate(cell_layout(num_cells, channels)):
-        others = 2 * features if affine else 0
+    for index, (cell_type, features, reduction, _) in enumerate(macro.blocks(num_cells, channels)):
+        halved = -(-height // 2), -(-width // 2)
+        if cell_type is None:
+            height, width = halved
+            for number, inputs in enumerate((last_channels, features), start=1):
+                name = f"cell_{index}/conv_{number}"
+                yield LayerCost(name, 9 * inputs * features, height * width, 2 * features)
+            yield LayerCost(f"cell_{index}/shortcut", last_channels * features, height * width, 0)
+            before_channels, last_channels = last_channels, features
+            continue
+        others = 2 * features if shape.affine else 0
         # The first input is brought to the second one's size by a stride where the cell before was a reduction.
-        for number, inputs in enumerate((before_channels, last_channels)):
+        for number, inputs in enumerate((before_channels, last_channels) if shape.num_inputs == 2 else ()):
             name = f"cell_{index}/preprocess_{number}"
             yield LayerCost(name, inputs * features, height * width, others)
-        halved = -(-height // 2), -(-width // 2)
-        reduction = cell_type == "reduce"
         for operation, source in cell(cell_type).operations:
             stride = 2 if reduction and source < 2 else 1
             rows = height if stride == 2 or not reduction else halved[0]
             out = halved if reduction else (height, width)
             for number, layer in enumerate(_operation(operation, features, stride, rows, out), start=1):
                 name = f"cell_{index}/{operation}_from_{source}_{number}"
-                yield layer._replace(name=name, others=layer.others if affine else 0)
+                yield layer._replace(name=name, others=layer.others if shape.affine else 0)
         height, width = halved if reduction else (height, width)
         before_channels, last_channels = last_channels, features * cell(cell_type).concatenated
+    if macro.final_norm:
+        yield LayerCost("classifier/norm", 0, height * width, 2 * last_channels)
     yield LayerCost("classifier", last_channels * num_classes, 1, num_classes)
 
 

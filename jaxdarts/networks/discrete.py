@@ -9,28 +9,37 @@ from jax import lax
 
 from jaxdarts.networks import layers
 from jaxdarts.networks.cell import Cell, CellPlan, Connection
+from jaxdarts.networks.macro import MACROS, Block
 from jaxdarts.networks.operations import BatchNorm, PointwiseConv
-from jaxdarts.networks.stem import Classifier, Linear, Stem, cell_layout
+from jaxdarts.networks.stem import Classifier, Linear, ResidualReduction, Stem
 from jaxdarts.networks.supernet import keep_mask
-from jaxdarts.spaces import Genotype
+from jaxdarts.spaces import Architecture
 
 
 class DiscreteNetwork(nn.Module):
     """The evaluation network of DARTS for CIFAR-sized images (Liu et al. 2019): affine batch norms, plain pools.
 
+    A cell of NAS-Bench-201 has the network that the benchmark trains (Dong and Yang 2020), which is the same but for
+    how cells become a network (`networks/macro.py`).
+
     Attributes:
       genotype: the cells.
       num_classes: outputs.
       channels: C, channels of the first cell's nodes.
-      num_cells: cells in the chain.
-      auxiliary: also classify from the second reduction cell's output, in training.
+      num_cells: cells in the chain; of NAS-Bench-201 in each of the three stages.
+      auxiliary: also classify from the second reduction cell's output, in training. NAS-Bench-201 has no such head.
     """
 
-    genotype: Genotype
+    genotype: Architecture
     num_classes: int
     channels: int = 36
     num_cells: int = 20
     auxiliary: bool = True
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The chain between stem and classifier."""
+        return tuple(MACROS[self.genotype.macro].blocks(self.num_cells, self.channels))
 
     @nn.compact
     def __call__(
@@ -53,9 +62,13 @@ class DiscreteNetwork(nn.Module):
         Returns:
           float[B, num_classes], and the same or None.
         """
-        before = last = Stem(3 * self.channels, name="stem")(images, train)
+        macro = MACROS[self.genotype.macro]
+        before = last = Stem(macro.stem_factor * self.channels, name="stem")(images, train)
         auxiliary_scores = None
-        for index, (cell_type, channels, previous_reduction) in enumerate(cell_layout(self.num_cells, self.channels)):
+        for index, (cell_type, channels, reduction, previous_reduction) in enumerate(self.blocks):
+            if cell_type is None:
+                before, last = last, ResidualReduction(channels, name=f"cell_{index}")(last, train)
+                continue
             plan = discrete_plan(self.genotype, cell_type)
             gates = jnp.ones((len(plan.connections), 1), images.dtype)
             noise_key = None
@@ -63,21 +76,23 @@ class DiscreteNetwork(nn.Module):
                 drop_key, noise_key = jax.random.split(jax.random.fold_in(key, index))
                 if train and drop_path is not None:
                     kept = keep_mask(drop_key, drop_path, (len(plan.connections), images.shape[0]), images.dtype)
-                    exempt = jnp.array([_is_identity(connection, cell_type) for connection in plan.connections])
+                    exempt = jnp.array([_is_identity(connection, reduction) for connection in plan.connections])
                     gates = jnp.where(exempt[:, None], 1, kept)
             cell = Cell(
                 plan,
                 channels,
-                reduction=cell_type == "reduce",
+                reduction=reduction,
                 previous_reduction=previous_reduction,
                 affine=True,
                 normalise_pools=False,
                 name=f"cell_{index}",
             )
             before, last = last, cell(before, last, gates, train, noise_key)
-            if index == 2 * self.num_cells // 3 and self.auxiliary and (train or self.is_initializing()):
+            has_head = self.auxiliary and macro.auxiliary and index == 2 * self.num_cells // 3
+            if has_head and (train or self.is_initializing()):
                 auxiliary_scores = AuxiliaryHead(self.num_classes, name="auxiliary_head")(last, train)
-        return Classifier(self.num_classes, name="classifier")(last), auxiliary_scores
+        scores = Classifier(self.num_classes, macro.final_norm, name="classifier")(last, train)
+        return scores, auxiliary_scores
 
 
 class AuxiliaryHead(nn.Module):
@@ -106,13 +121,12 @@ class AuxiliaryHead(nn.Module):
         return Linear(self.num_classes, name="classifier")(y[0, :, 0, 0].T)
 
 
-def discrete_plan(genotype: Genotype, cell_type: str) -> CellPlan:
+def discrete_plan(genotype: Architecture, cell_type: str) -> CellPlan:
     """The chosen operations as connections, in the genotype's order."""
-    connections = tuple(
-        Connection(index // 2, source, operation) for index, (operation, source) in enumerate(genotype.edges(cell_type))
-    )
-    return CellPlan(genotype.num_nodes, connections, genotype.concat(cell_type))
+    edges = zip(genotype.nodes(cell_type), genotype.edges(cell_type), strict=True)
+    connections = tuple(Connection(node, source, operation) for node, (operation, source) in edges)
+    return CellPlan(genotype.num_nodes, connections, genotype.concat(cell_type), genotype.num_inputs)
 
 
-def _is_identity(connection: Connection, cell_type: str) -> bool:
-    return connection.operation == "skip_connect" and not (cell_type == "reduce" and connection.source < 2)
+def _is_identity(connection: Connection, reduction: bool) -> bool:
+    return connection.operation == "skip_connect" and not (reduction and connection.source < 2)

@@ -187,6 +187,27 @@ def avg_pool_3x3(x: jax.Array, stride: int) -> jax.Array:
     return x
 
 
+def halve_by_means(x: jax.Array) -> jax.Array:
+    """Means over 2x2 squares: float[C, H, W, B] -> float[C, ceil(H/2), ceil(W/2), B].
+
+    For odd sizes the last squares are the part inside the image, where the reference stops with a shape error.
+    """
+    _, height, width, _ = x.shape
+    x = jnp.pad(x, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)], mode="edge")
+    return (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2]) / 4
+
+
+def shared_conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Dense convolutions that read one array, as one: float[1, C, H, W, B], float[R, K, K, C, D], K odd.
+
+    Returns float[R, D, H', W', B].
+    """
+    rows, size, _, channels, features = kernel.shape
+    joined = kernel.transpose(1, 2, 3, 0, 4).reshape(size, size, channels, rows * features)
+    y = dense_conv(x[0].transpose(3, 1, 2, 0), joined, (stride, stride), (size // 2, size // 2))
+    return y.reshape(*y.shape[:3], rows, features).transpose(3, 4, 1, 2, 0)
+
+
 def factorized_halves(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The even and the odd sub-grid of rows and columns, float[..., H, W, B] -> [..., ceil(H/2), ceil(W/2), B] each.
 

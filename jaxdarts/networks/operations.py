@@ -89,6 +89,25 @@ class Conv(nn.Module):
         return layers.conv(x, kernel, self.stride)
 
 
+class DenseConv(nn.Module):
+    """A convolution without bias that keeps the channels, for E edges: float[1 or E, C, H, W, B] -> float[E, ...]."""
+
+    size: int
+    stride: int = 1
+    edges: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.size == 1:
+            return PointwiseConv(x.shape[1], self.edges, name="conv")(x[..., :: self.stride, :: self.stride, :])
+        channels = x.shape[1]
+        shape = (self.edges, self.size, self.size, channels, channels)
+        kernel = self.param("kernel", uniform_initializer(self.size**2 * channels), shape, x.dtype)
+        if x.shape[0] == 1:
+            return layers.shared_conv(x, kernel, self.stride)
+        return layers.conv(x, kernel, (self.stride, self.stride))
+
+
 class Separable(nn.Module):
     """A depthwise convolution, then 1x1, for E edges. Gives its kernels: cells compute many of them at once."""
 
@@ -167,6 +186,10 @@ def _dilated(size: int, stride: int) -> Operation:
     return Operation((partial(Separable, size=size, stride=stride, dilation=2),))
 
 
+def _plain(size: int, stride: int) -> Operation:
+    return Operation((partial(DenseConv, size=size, stride=stride),))
+
+
 def _strip(stride: int) -> Operation:
     return Operation((partial(Strip, stride=stride),))
 
@@ -208,5 +231,7 @@ OPERATIONS: dict[str, Callable[[int], Operation]] = {
     "dil_conv_3x3": partial(_dilated, 3),
     "dil_conv_5x5": partial(_dilated, 5),
     "conv_7x1_1x7": _strip,
+    "nor_conv_1x1": partial(_plain, 1),
+    "nor_conv_3x3": partial(_plain, 3),
 }
 """Name -> (stride 1 or 2 -> operation)."""

@@ -1,15 +1,14 @@
-"""What surrounds the cells: the stem, the chain's layout, the classifier."""
+"""What surrounds the cells: the stem, residual blocks between them, the classifier."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxdarts.networks import layers
 from jaxdarts.networks.initial import uniform_initializer
-from jaxdarts.networks.operations import BatchNorm, Conv
+from jaxdarts.networks.operations import BatchNorm, Conv, PointwiseConv
 
 
 class Stem(nn.Module):
@@ -35,21 +34,36 @@ class Linear(nn.Module):
         return x @ kernel + self.param("bias", init, (self.features,), x.dtype)
 
 
-class Classifier(nn.Module):
-    """Mean over positions, then a linear layer: float[C, H, W, B] -> float[B, num_classes]."""
+class ResidualReduction(nn.Module):
+    """NAS-Bench-201's block between stages: two 3x3 convolutions, the first with stride 2, beside a mean and a 1x1.
 
-    num_classes: int
+    float[C, H, W, B] -> float[features, ceil(H / 2), ceil(W / 2), B]. Each 3x3 follows a ReLU and is followed by an
+    affine batch norm (Dong and Yang 2020).
+    """
+
+    features: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        y = Conv(self.features, (3, 3), (2, 2), name="conv_1")(layers.relu(x)[None])
+        y = BatchNorm(name="norm_1")(y, train)
+        y = Conv(self.features, (3, 3), name="conv_2")(layers.relu(y))
+        y = BatchNorm(name="norm_2")(y, train)
+        shortcut = PointwiseConv(self.features, name="shortcut")(layers.halve_by_means(x)[None])
+        return (shortcut + y)[0]
+
+
+class Classifier(nn.Module):
+    """Mean over positions, then a linear layer: float[C, H, W, B] -> float[B, num_classes].
+
+    With `normalise` an affine batch norm and a ReLU come first.
+    """
+
+    num_classes: int
+    normalise: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if self.normalise:
+            x = layers.relu(BatchNorm(name="norm")(x[None], train))[0]
         return Linear(self.num_classes, name="linear")(jnp.mean(x, axis=(1, 2)).T)
-
-
-def cell_layout(num_cells: int, channels: int) -> Iterator[tuple[str, int, bool]]:
-    """(cell type, channels, whether the cell before was a reduction) for each cell of the chain."""
-    previous_reduction = False
-    for index in range(num_cells):
-        reduction = index in (num_cells // 3, 2 * num_cells // 3)
-        channels = 2 * channels if reduction else channels
-        yield "reduce" if reduction else "normal", channels, previous_reduction
-        previous_reduction = reduction

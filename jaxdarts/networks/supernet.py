@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdarts.networks.cell import Cell, CellPlan, Connection
+from jaxdarts.networks.macro import MACROS, Block
 from jaxdarts.networks.remat import rematerialise
-from jaxdarts.networks.stem import Classifier, Stem, cell_layout
-from jaxdarts.spaces import CELL_TYPES, SearchSpace
+from jaxdarts.networks.stem import Classifier, ResidualReduction, Stem
+from jaxdarts.spaces import CellSpace
 
 Alpha = dict[str, jax.Array]
 
@@ -22,23 +23,31 @@ Alpha = dict[str, jax.Array]
 class Supernet(nn.Module):
     """The search network of DARTS (Liu et al. 2019) and RobustDARTS, as a pure function of *mixing weights*.
 
-    Candidates and preprocessing have no affine batch norm, pools have a batch norm of their own. The cells at
-    `num_cells // 3` and `2 * num_cells // 3` are reduction cells and double the channels.
+    The space says how cells become a network (`networks/macro.py`), so it is also that of NAS-Bench-201 (Dong and Yang
+    2020). In the spaces of DARTS the cells at
+    `num_cells // 3` and `2 * num_cells // 3` are reduction cells and double the channels. Candidates and preprocessing
+    have no affine batch norm, in the spaces of DARTS pools have a batch norm of their own.
 
     Attributes:
       space: the search space.
       num_classes: outputs.
       channels: C, channels of the first cell's nodes.
-      num_cells: cells in the chain.
-      remat: in training, keep only what goes into each of this many first cells for the backward pass, and compute what
-        is inside again (`rematerialise`). The first cells keep most: a reduction halves what a cell holds.
+      num_cells: cells in the chain; of NAS-Bench-201 in each of the three stages.
+      remat: in training, keep only what goes into each of this many first blocks for the backward pass, and compute
+        what is inside again (`rematerialise`); a residual block is as it is. The first blocks keep most: a reduction
+        halves what a cell holds.
     """
 
-    space: SearchSpace
+    space: CellSpace
     num_classes: int
     channels: int = 16
     num_cells: int = 8
     remat: int = 0
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """The chain between stem and classifier."""
+        return tuple(MACROS[self.space.macro].blocks(self.num_cells, self.channels))
 
     @nn.compact
     def __call__(
@@ -54,7 +63,7 @@ class Supernet(nn.Module):
 
         Args:
           images: float[B, H, W, channels], H and W at least 8; odd sizes are rounded up when halved.
-          weights: {"normal", "reduce"}: float[edges, operations], e.g. `softmax(alpha)`; used as they are.
+          weights: float[edges, operations] for each of the space's cell types, e.g. `softmax(alpha)`; used as they are.
           train: normalise by the batch's statistics (and update the running ones where the collection is mutable).
           drop_path: probability with which an edge's whole mixed result is dropped for one image (Zela et al. 2020).
             None leaves it out of the program. Used only with a key and in training; may be traced.
@@ -63,8 +72,12 @@ class Supernet(nn.Module):
         Returns:
           float[B, num_classes].
         """
-        before = last = Stem(3 * self.channels, name="stem")(images, train)
-        for index, (cell_type, channels, previous_reduction) in enumerate(cell_layout(self.num_cells, self.channels)):
+        macro = MACROS[self.space.macro]
+        before = last = Stem(macro.stem_factor * self.channels, name="stem")(images, train)
+        for index, (cell_type, channels, reduction, previous_reduction) in enumerate(self.blocks):
+            if cell_type is None:
+                before, last = last, ResidualReduction(channels, name=f"cell_{index}")(last, train)
+                continue
             edges, columns, plan = supernet_plan(self.space, cell_type)
             gates = _entries(weights[cell_type], edges, columns)[:, None]
             drop_key = noise_key = None
@@ -76,10 +89,10 @@ class Supernet(nn.Module):
             cell = Cell(
                 plan,
                 channels,
-                reduction=cell_type == "reduce",
+                reduction=reduction,
                 previous_reduction=previous_reduction,
                 affine=False,
-                normalise_pools=True,
+                normalise_pools=macro.normalise_pools,
                 name=f"cell_{index}",
             )
             if index < self.remat and train and not self.is_initializing():
@@ -87,7 +100,7 @@ class Supernet(nn.Module):
             else:
                 output = cell(before, last, gates, train, noise_key)
             before, last = last, output
-        return Classifier(self.num_classes, name="classifier")(last)
+        return Classifier(self.num_classes, macro.final_norm, name="classifier")(last, train)
 
     def _rematerialised(
         self, cell: Cell, before: jax.Array, last: jax.Array, gates: jax.Array, key: jax.Array | None
@@ -120,7 +133,7 @@ def _entries(matrix: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Ar
     return jnp.concatenate(runs)
 
 
-def supernet_plan(space: SearchSpace, cell_type: str) -> tuple[np.ndarray, np.ndarray, CellPlan]:
+def supernet_plan(space: CellSpace, cell_type: str) -> tuple[np.ndarray, np.ndarray, CellPlan]:
     """Every candidate of every edge as a connection, with its row (edge) and column (operation) in alpha."""
     rows, columns, connections = [], [], []
     for edge, ((node, source), operations) in enumerate(zip(space.edges, space.operations(cell_type), strict=True)):
@@ -128,7 +141,8 @@ def supernet_plan(space: SearchSpace, cell_type: str) -> tuple[np.ndarray, np.nd
             rows.append(edge)
             columns.append(column)
             connections.append(Connection(node, source, operation))
-    return np.array(rows), np.array(columns), CellPlan(space.num_nodes, tuple(connections), space.concat)
+    plan = CellPlan(space.num_nodes, tuple(connections), space.concat, space.num_inputs)
+    return np.array(rows), np.array(columns), plan
 
 
 def keep_mask(
@@ -139,20 +153,20 @@ def keep_mask(
     return jax.random.bernoulli(key, keep, shape).astype(dtype) / keep
 
 
-def softmax_weights(space: SearchSpace, alpha: Mapping[str, jax.Array]) -> Alpha:
+def softmax_weights(space: CellSpace, alpha: Mapping[str, jax.Array]) -> Alpha:
     """DARTS' relaxation: softmax over each edge's candidates; 0 for entries that pad shorter candidate lists."""
     return {
         cell: jax.nn.softmax(jnp.where(jnp.asarray(space.mask(cell)), alpha[cell], -jnp.inf), axis=-1)
         if not space.mask(cell).all()
         else jax.nn.softmax(alpha[cell], axis=-1)
-        for cell in CELL_TYPES
+        for cell in space.cell_types
     }
 
 
-def init_alpha(space: SearchSpace, key: jax.Array, scale: float = 1e-3) -> Alpha:
+def init_alpha(space: CellSpace, key: jax.Array, scale: float = 1e-3) -> Alpha:
     """Initial architecture parameters: `scale` times standard normal values, float32[edges, operations]."""
-    keys = jax.random.split(key, len(CELL_TYPES))
+    keys = jax.random.split(key, len(space.cell_types))
     return {
         cell: scale * jax.random.normal(cell_key, space.alpha_shape(cell)) * space.mask(cell)
-        for cell, cell_key in zip(CELL_TYPES, keys, strict=True)
+        for cell, cell_key in zip(space.cell_types, keys, strict=True)
     }

@@ -44,6 +44,7 @@ from jaxdarts.methods import (
     candidate_mask,
 )
 from jaxdarts.networks import OPERATIONS, Supernet
+from jaxdarts.runs.benchmark import find_benchmark
 from jaxdarts.runs.config import REMATS, SearchConfig, stopping_rule
 from jaxdarts.runs.inputs import (
     SearchData,
@@ -58,7 +59,7 @@ from jaxdarts.runs.inputs import (
 from jaxdarts.runs.memory import cells_to_rematerialise
 from jaxdarts.runs.regularisers import beta_weight, temperature
 from jaxdarts.runs.validate import Validator
-from jaxdarts.spaces import SearchSpace, load_space
+from jaxdarts.spaces import Benchmark, CellSpace, load_space
 
 
 class EpochSums(NamedTuple):
@@ -87,7 +88,7 @@ class Search(NamedTuple):
     """All that a run needs; the functions are jitted, and compile when first called."""
 
     config: SearchConfig
-    space: SearchSpace
+    space: CellSpace
     dataset: Dataset
     data: SearchData
     problem: SearchProblem
@@ -100,6 +101,7 @@ class Search(NamedTuple):
     ]  # (state, sums, data, draws); may donate the first two
     validate: Validator  # loss and accuracy on the validation half
     hessian_product: Callable[[SearchState, Any], Any]  # Hessian of the outer objective in alpha, times a vector
+    benchmark: Benchmark | None = None  # in which genotypes are looked up
 
 
 def assemble(config: SearchConfig, together: int = 1) -> Search:
@@ -109,6 +111,7 @@ def assemble(config: SearchConfig, together: int = 1) -> Search:
       InputError: the space, the data or a size cannot be used.
     """
     space = load_space(config.space, OPERATIONS)
+    benchmark = find_benchmark(config, space)
     dataset = read_dataset(config)
     train, valid = split_indices(
         len(dataset.train_labels),
@@ -143,6 +146,7 @@ def assemble(config: SearchConfig, together: int = 1) -> Search:
         step=_step(config, dataset, method, steps),
         validate=Validator(config, dataset, problem, data),
         hessian_product=_hessian_product(config, dataset, problem, data),
+        benchmark=benchmark,
     )
 
 
@@ -169,7 +173,7 @@ def _order(key: jax.Array, epoch: jax.Array, num_images: int) -> jax.Array:
 
 
 def build_problem(
-    config: SearchConfig, space: SearchSpace, num_classes: int, image_shape: tuple[int, int, int], together: int = 1
+    config: SearchConfig, space: CellSpace, num_classes: int, image_shape: tuple[int, int, int], together: int = 1
 ) -> SearchProblem:
     """The space and the supernet of a configuration."""
 
@@ -179,7 +183,8 @@ def build_problem(
 
     if config.remat == "auto":
         return problem(cells_to_rematerialise(problem(0), together * config.batch_size))
-    return problem({"off": 0, "on": config.cells}[config.remat] if config.remat in REMATS else int(config.remat))
+    blocks = len(problem(0).supernet.blocks)
+    return problem({"off": 0, "on": blocks}[config.remat] if config.remat in REMATS else int(config.remat))
 
 
 def build_method(config: SearchConfig, problem: SearchProblem) -> SearchMethod:
@@ -199,7 +204,7 @@ def build_method(config: SearchConfig, problem: SearchProblem) -> SearchMethod:
     )
 
 
-def _alpha_optimiser(config: SearchConfig, space: SearchSpace) -> optax.GradientTransformation:
+def _alpha_optimiser(config: SearchConfig, space: CellSpace) -> optax.GradientTransformation:
     """Schedules set its values in every epoch (`start_epoch`)."""
     weight, divisor = beta_weight(config, 0), temperature(config, 0)
     penalties: list[optax.GradientTransformation] = []

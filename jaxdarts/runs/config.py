@@ -34,7 +34,7 @@ class SearchConfig:
     command: ClassVar[str] = "search"
 
     space: str = "s1"
-    """Search space: darts, s1, s2, s3, s4, s5, or the path of a .toml file."""
+    """Search space: darts, s1, s2, s3, s4, s5, nasbench201, or the path of a .toml file."""
     dataset: str = "photos10"
     """Data set: photos10, digits, npz:PATH, folder:PATH, or a tensorflow-datasets name such as cifar10."""
     data_dir: str | None = None
@@ -66,9 +66,10 @@ class SearchConfig:
     batch_size: int = 32
     """Images in a batch, of either half."""
     channels: int = 8
-    """Channels of the first cell; the stem has three times as many."""
+    """Channels of the first cell; the stem has three times as many, of nasbench201 as many."""
     cells: int = 3
-    """Cells in the network, at least 3: numbers cells // 3 and 2 * cells // 3 are reduction cells."""
+    """Cells in the network, at least 3: numbers cells // 3 and 2 * cells // 3 are reduction cells. Of nasbench201 in
+    each of its three stages, at least 1."""
     image_size: int | None = 16
     """Images are resized to this many pixels a side, at least 8; None keeps the data's own size."""
     limit: int | None = 1600
@@ -176,6 +177,9 @@ class SearchConfig:
     """Channels of the networks retrained; None: as in the search."""
     retrain_cells: int | None = None
     """Cells of the networks retrained; None: as in the search."""
+    benchmark: str | None = None
+    """Table of NAS-Bench-201 (.npz or .csv) in which the genotype of every epoch is looked up; None: the one that the
+    environment variable JAXDARTS_NASBENCH201 names, if it does and the space is nasbench201."""
     spectrum_size: int = 30
     """Eigenvalues of the alpha-Hessian, largest by magnitude, that are found when the search has ended; 0: none."""
     checkpoint_every_minutes: float = 5.0
@@ -192,9 +196,9 @@ class SearchConfig:
     """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, alpha,
     statistics and optimisers are float32."""
     remat: str = "auto"
-    """First cells of which a backward pass keeps only the inputs and computes the inside again, which takes less memory
-    and longer: a number, off (none), on (all), or auto (as few as keep a gradient within 8 GB on a CPU, and within
-    three quarters of the memory anywhere)."""
+    """First cells (of nasbench201 blocks) of which a backward pass keeps only the inputs and computes the inside again,
+    which takes less memory and longer: a number, off (none), on (all), or auto (as few as keep a gradient within 8 GB
+    on a CPU, and within three quarters of the memory anywhere)."""
     step_compilation: str = "auto"
     """whole (one program a step), parts (a gradient and a product program, each used several times: compiles in half
     the time), or auto: parts on a CPU, whole elsewhere."""
@@ -223,11 +227,19 @@ PRESETS: dict[str, SearchConfig] = {
 }
 
 # May change between a run and its continuation: they do not touch the result.
-CHANGEABLE_FIELDS = ("preset", "data_dir", "download", "checkpoint_every_minutes", "checkpoints_to_keep", "tensorboard")
+CHANGEABLE_FIELDS = (
+    "preset",
+    "data_dir",
+    "benchmark",
+    "download",
+    "checkpoint_every_minutes",
+    "checkpoints_to_keep",
+    "tensorboard",
+)
 
 
 _CHECKS = [
-    *at_least(1, "epochs", "batch_size", "channels", "unrolled_steps", "neumann_terms", "cg_max_steps"),
+    *at_least(1, "epochs", "batch_size", "channels", "cells", "unrolled_steps", "neumann_terms", "cg_max_steps"),
     *at_least(1, "cutout_length", "curvature_batches", "curvature_products", "checkpoints_to_keep"),
     *at_least(0, "crop_padding", "curvature_every", "checkpoint_every_minutes", "cg_damping", "l2", "alpha_l2"),
     *at_least(0, "learning_rate_min", "alpha_init_scale", "es_first_epoch", "ada_max_l2", "spectrum_size"),
@@ -235,7 +247,6 @@ _CHECKS = [
     *at_least(1, "es_window", "es_lag", "selection_samples", "selection_batches", "selection_finalists"),
     *at_least(1, "population", "retrain_channels"),
     *at_least(0, "retrain_epochs"),
-    *at_least(3, "cells", "retrain_cells"),
     *at_least(8, "image_size"),
     *at_least(2, "limit"),
     *positive("learning_rate", "alpha_learning_rate", "clip_norm", "finite_difference_radius"),
@@ -262,9 +273,13 @@ def check_config(config: SearchConfig) -> None:
             f"learning_rate_min must be at most learning_rate ({config.learning_rate}); got {config.learning_rate_min}"
         )
     check_choices(config, _choices())
+    from jaxdarts.networks.macro import check_cells
     from jaxdarts.spaces import load_space
 
-    load_space(config.space)
+    macro = load_space(config.space).macro
+    check_cells(macro, config.cells)
+    if config.retrain_cells is not None:
+        check_cells(macro, config.retrain_cells, "retrain_cells")
     _check_method(config)
     check_regularisers(config)
     from jaxdarts.runs.members import check_population
@@ -274,6 +289,9 @@ def check_config(config: SearchConfig) -> None:
 
 def _check_method(config: SearchConfig) -> None:
     """What only some methods need."""
+    from jaxdarts.networks.macro import num_blocks
+    from jaxdarts.spaces import load_space
+
     if config.method == "darts-ada":
         if config.l2 == 0:
             raise InputError("l2 must be greater than 0 for darts-ada, which multiplies it; got 0")
@@ -291,8 +309,10 @@ def _check_method(config: SearchConfig) -> None:
         raise InputError(
             f"unknown remat {config.remat!r}; choose from {', '.join(sorted(REMATS))} or a number of cells"
         )
-    if is_number and int(config.remat) > config.cells:
-        raise InputError(f"remat must be at most cells ({config.cells}); got {config.remat}")
+    blocks = num_blocks(load_space(config.space).macro, config.cells)
+    if is_number and int(config.remat) > blocks:
+        cells = "cells" if blocks == config.cells else "the blocks of the network"
+        raise InputError(f"remat must be at most {cells} ({blocks}); got {config.remat}")
     if config.method in RULED_METHODS:
         if config.curvature_every == 0:
             raise InputError(f"curvature_every must be at least 1 for {config.method}, which looks at the curvature")

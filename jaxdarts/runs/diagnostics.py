@@ -11,12 +11,12 @@ from jaxdarts.curvature import top_eigenvalues_of_operator
 from jaxdarts.methods import SearchState
 from jaxdarts.networks import OPERATIONS
 from jaxdarts.runs.assemble import Search
-from jaxdarts.spaces import CELL_TYPES, Genotype, one_hot
+from jaxdarts.spaces import Architecture, one_hot
 
 _PRODUCTS_FOR_EACH = 2  # Hessian-vector products for each eigenvalue wanted
 
 
-def diagnose(search: Search, state: SearchState, genotype: Genotype, epoch: int) -> dict[str, Any]:
+def diagnose(search: Search, state: SearchState, genotype: Architecture, epoch: int) -> dict[str, Any]:
     """A JSON object about the search's end.
 
     `operations`: counts of skip connections and of parameter-free operations in each cell, and of all operations.
@@ -38,8 +38,8 @@ def diagnose(search: Search, state: SearchState, genotype: Genotype, epoch: int)
         "epoch": epoch,
         "operations": {
             "skip_connect": genotype.count("skip_connect"),
-            "parameter_free": {cell: _parameter_free(genotype, cell) for cell in CELL_TYPES},
-            "all": {cell: len(genotype.edges(cell)) for cell in CELL_TYPES},
+            "parameter_free": {cell: _parameter_free(genotype, cell) for cell in genotype.cell_types},
+            "all": {cell: len(genotype.edges(cell)) for cell in genotype.cell_types},
         },
         "discretisation": None,
         "eigenvalues": None,
@@ -56,11 +56,11 @@ def is_parameter_free(operation: str) -> bool:
     return not OPERATIONS[operation](1).layers
 
 
-def _parameter_free(genotype: Genotype, cell: str) -> int:
+def _parameter_free(genotype: Architecture, cell: str) -> int:
     return sum(is_parameter_free(operation) for operation, _ in genotype.edges(cell))
 
 
-def _discretisation(search: Search, state: SearchState, genotype: Genotype) -> dict[str, Any]:
+def _discretisation(search: Search, state: SearchState, genotype: Architecture) -> dict[str, Any]:
     relaxed_loss, relaxed = search.validate(state)
     # Differs from RobustDARTS, whose one-hot weights can fall on `none`: these are those of the genotype.
     loss, accuracy = search.validate(state, one_hot(search.space, genotype))
@@ -73,7 +73,7 @@ def _discretisation(search: Search, state: SearchState, genotype: Genotype) -> d
 
 def _spectrum(search: Search, state: SearchState) -> dict[str, Any]:
     config, space = search.config, search.space
-    size = sum(int(space.mask(cell).sum()) for cell in CELL_TYPES)  # entries that pad alpha add only zeros
+    size = sum(int(space.mask(cell).sum()) for cell in space.cell_types)  # entries that pad alpha add only zeros
     count = min(config.spectrum_size, size)
     length = sum(leaf.size for leaf in jax.tree.leaves(state.alpha))
     result = top_eigenvalues_of_operator(

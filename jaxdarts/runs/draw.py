@@ -17,14 +17,15 @@ from matplotlib.path import Path as Curve
 from matplotlib.textpath import TextPath
 
 from jaxdarts.runs.files import write_atomically
-from jaxdarts.spaces import CELL_TYPES, Genotype
+from jaxdarts.spaces import Architecture
 
 INK, BACKGROUND, WIRE, NODE = "#1f2328", "#ffffff", "#8c959f", "#e9edf1"
 _LABEL = "#fefefe"  # on an operation's colour; not the background's white, which a dark page replaces
-CELL_NAMES = {"normal": "Normal cell", "reduce": "Reduction cell"}
+CELL_NAMES = {"normal": "Normal cell", "reduce": "Reduction cell", "cell": "Cell"}
 # (what a name starts with, colour, name in the legend); white text is readable on every colour
 _KINDS = (
     ("sep_conv", "#2463c4", "separable convolution"),
+    ("nor_conv", "#2463c4", "convolution"),
     ("dil_conv", "#7c3fc4", "dilated convolution"),
     ("max_pool", "#b4540a", "pooling"),
     ("avg_pool", "#b4540a", "pooling"),
@@ -43,21 +44,25 @@ _INPUT_WIDTH, _OUTPUT_WIDTH, _LANE, _LANE_TO_BOX, _BOX_TO_NODE = 0.66, 0.54, 0.1
 _FONT_SIZE = 8.5
 
 
-def draw_cells(genotype: Genotype, title: str | None = None) -> Figure:
-    """Both cells of a genotype, coloured by kind of operation, with a legend.
+def draw_cells(genotype: Architecture, title: str | None = None) -> Figure:
+    """The cells of a genotype, coloured by kind of operation, with a legend.
 
-    Left, the outputs of the last two cells; each numbered node adds the results of its two operations; right, the
-    concatenation. Places are fixed by the number of nodes (and by the longest name, where that is unusually long), so
-    that the drawings of different epochs can be laid side by side. No global matplotlib state is used.
+    Left, the outputs of the last two cells, or of the last block; each numbered node adds the results of its
+    operations; right, the concatenation. Places are fixed by the number of nodes (and by the longest name, where that
+    is unusually long), so that the drawings of different epochs can be laid side by side. No global matplotlib state is
+    used.
     """
-    names = {name for name, _ in genotype.normal + genotype.reduce}
-    layout = _Layout(genotype.num_nodes, max(_BOX_WIDTH, *(_text_width(name) + 2 * _BOX_PADDING for name in names)))
-    columns = 2 if layout.width < 4.5 else 1  # small cells stand side by side
+    names = set(genotype.operations)
+    count = len(genotype.cell_types)
+    incoming = [genotype.nodes(cell).count(node) for cell in genotype.cell_types for node in range(genotype.num_nodes)]
+    box_width = max([_BOX_WIDTH, *(_text_width(name) + 2 * _BOX_PADDING for name in names)])
+    layout = _Layout(genotype.num_nodes, box_width, genotype.num_inputs, max(incoming))
+    columns = 2 if layout.width < 4.5 and count > 1 else 1  # small cells stand side by side
     width = columns * layout.width + (columns + 1) * _MARGIN
     legend = _legend_rows(names, width - 2 * _MARGIN)
     cell_height = _HEADING_HEIGHT + layout.height
     top = _MARGIN + (_TITLE_HEIGHT if title else 0.0)
-    legend_top = top + (2 // columns) * (cell_height + _MARGIN)
+    legend_top = top + -(-count // columns) * (cell_height + _MARGIN)
     height = legend_top + len(legend) * _LEGEND_ROW + _MARGIN / 2
 
     figure = Figure(figsize=(width, height), facecolor=BACKGROUND, dpi=160)
@@ -67,7 +72,7 @@ def draw_cells(genotype: Genotype, title: str | None = None) -> Figure:
     axes.set_axis_off()
     if title:
         _text(axes, _MARGIN, _MARGIN + 0.1, title, ha="left", fontsize=13, fontweight="bold")
-    for index, cell_type in enumerate(CELL_TYPES):
+    for index, cell_type in enumerate(genotype.cell_types):
         x = _MARGIN + (index % columns) * (layout.width + _MARGIN)
         y = top + (index // columns) * (cell_height + _MARGIN)
         _text(axes, x, y + 0.1, CELL_NAMES[cell_type], ha="left", fontsize=11, fontweight="bold")
@@ -81,9 +86,9 @@ def draw_cells(genotype: Genotype, title: str | None = None) -> Figure:
 
 
 def save_cells(
-    genotype: Genotype, svg_path: str | Path, png_path: str | Path | None = None, title: str | None = None
+    genotype: Architecture, svg_path: str | Path, png_path: str | Path | None = None, title: str | None = None
 ) -> None:
-    """Draws both cells to an SVG file, and to a PNG file where one is named.
+    """Draws the cells to an SVG file, and to a PNG file where one is named.
 
     Files are replaced as a whole. The SVG's bytes are the same for the same genotype, title and matplotlib. Raises
     OSError where a file cannot be written.
@@ -105,15 +110,15 @@ def figure_to_svg(figure: Figure, salt: str, text_as_paths: bool = True) -> str:
     return buffer.getvalue()
 
 
-def to_dot(genotype: Genotype) -> str:
-    """Both cells in Graphviz' DOT language."""
+def to_dot(genotype: Architecture) -> str:
+    """The cells in Graphviz' DOT language."""
 
     def quote(text: str) -> str:
         escaped = text.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
 
     lines = ["digraph genotype {", "  rankdir=LR;", "  node [shape=box, style=rounded];"]
-    for cell_type in CELL_TYPES:
+    for cell_type in genotype.cell_types:
         lines += [f"  subgraph cluster_{cell_type} {{", f"    label={quote(CELL_NAMES[cell_type])};"]
         lines += [f"    {cell_type}_{state} [label={quote(name)}];" for state, name in _states(genotype)]
         lines += [f"    {a} -> {b} [label={quote(label)}];" for a, label, b in _connections(genotype, cell_type)]
@@ -121,14 +126,14 @@ def to_dot(genotype: Genotype) -> str:
     return "\n".join([*lines, "}", ""])
 
 
-def to_mermaid(genotype: Genotype) -> str:
-    """Both cells as a Mermaid flowchart, which code hosts show in Markdown."""
+def to_mermaid(genotype: Architecture) -> str:
+    """The cells as a Mermaid flowchart, which code hosts show in Markdown."""
 
     def quote(text: str) -> str:
         return '"' + text.replace("&", "#amp;").replace('"', "#quot;") + '"'
 
     lines = ["flowchart LR"]
-    for cell_type in CELL_TYPES:
+    for cell_type in genotype.cell_types:
         lines += [f"  subgraph {cell_type}[{quote(CELL_NAMES[cell_type])}]"]
         lines += [f"    {cell_type}_{state}({quote(name)})" for state, name in _states(genotype)]
         lines += [f"    {a} -->|{quote(label)}| {b}" for a, label, b in _connections(genotype, cell_type)]
@@ -136,9 +141,14 @@ def to_mermaid(genotype: Genotype) -> str:
     return "\n".join([*lines, ""])
 
 
-def state_name(state: int) -> str:
-    """How a state is called in text: `c_{k-2}`, `c_{k-1}`, `node 0`, `node 1`, ..."""
-    return ("c_{k-2}", "c_{k-1}")[state] if state < 2 else f"node {state - 2}"
+def state_name(state: int, num_inputs: int = 2) -> str:
+    """How a state is called in text: `c_{k-2}`, `c_{k-1}`, `node 0`, `node 1`, ...
+
+    With one input the nodes have the numbers of their states, as in NAS-Bench-201: `c_{k-1}`, `node 1`, ...
+    """
+    if state >= num_inputs:
+        return f"node {_node_number(state, num_inputs)}"
+    return ("c_{k-2}", "c_{k-1}")[state - num_inputs]
 
 
 def operation_colour(operation: str) -> str:
@@ -146,22 +156,27 @@ def operation_colour(operation: str) -> str:
     return _kind(operation)[0]
 
 
+def _node_number(state: int, num_inputs: int) -> int:
+    return state if num_inputs == 1 else state - num_inputs
+
+
 def _kind(operation: str) -> tuple[str, str]:
     return next((colour, name) for prefix, colour, name in _KINDS if operation.startswith(prefix))
 
 
-def _states(genotype: Genotype) -> list[tuple[int, str]]:
-    last = genotype.num_nodes + 2
-    return [(state, state_name(state)) for state in range(last)] + [(last, "c_{k}")]
+def _states(genotype: Architecture) -> list[tuple[int, str]]:
+    last = genotype.num_nodes + genotype.num_inputs
+    return [(state, state_name(state, genotype.num_inputs)) for state in range(last)] + [(last, "c_{k}")]
 
 
-def _connections(genotype: Genotype, cell_type: str) -> list[tuple[str, str, str]]:
+def _connections(genotype: Architecture, cell_type: str) -> list[tuple[str, str, str]]:
     """(from, label, to) of every operation, then of the concatenation."""
+    first = genotype.num_inputs
     edges = [
-        (f"{cell_type}_{source}", name, f"{cell_type}_{index // 2 + 2}")
-        for index, (name, source) in enumerate(genotype.edges(cell_type))
+        (f"{cell_type}_{source}", name, f"{cell_type}_{node + first}")
+        for node, (name, source) in zip(genotype.nodes(cell_type), genotype.edges(cell_type), strict=True)
     ]
-    output = f"{cell_type}_{genotype.num_nodes + 2}"
+    output = f"{cell_type}_{genotype.num_nodes + first}"
     return edges + [(f"{cell_type}_{state}", "concat", output) for state in genotype.concat(cell_type)]
 
 
@@ -171,26 +186,38 @@ class _Layout:
 
     num_nodes: int
     box_width: float
+    num_inputs: int
+    most_incoming: int  # operations of the node that has most
+
+    @property
+    def lanes_width(self) -> float:
+        return self.most_incoming * _LANE
 
     def state_y(self, state: int) -> float:
-        if state < 2:
+        if state < self.num_inputs:
             return 0.2 + state * _INPUT_STEP
-        return 0.2 + _INPUT_STEP + _FIRST_STEP + (state - 2) * _STEP
+        last_input = 0.2 + (self.num_inputs - 1) * _INPUT_STEP
+        taller = (self.most_incoming - 2) * _BOX_OFFSET  # a node's operations stand above and below its height
+        return last_input + _FIRST_STEP + taller + (state - self.num_inputs) * (_STEP + 2 * taller)
+
+    def box_y(self, place: int, count: int) -> float:
+        """Relative to the node: its operations, evenly above and below."""
+        return (2 * place - count + 1) * _BOX_OFFSET
 
     def lanes_x(self, node: int) -> float:
-        """The left one of a node's two vertical lanes."""
-        pitch = 2 * _LANE + _LANE_TO_BOX + self.box_width + _BOX_TO_NODE + 2 * _RADIUS
+        """The left one of a node's vertical lanes."""
+        pitch = self.lanes_width + _LANE_TO_BOX + self.box_width + _BOX_TO_NODE + 2 * _RADIUS
         return _INPUT_WIDTH + _LANE + node * pitch
 
     def box_x(self, node: int) -> float:
-        return self.lanes_x(node) + _LANE + _LANE_TO_BOX
+        return self.lanes_x(node) + self.lanes_width - _LANE + _LANE_TO_BOX
 
     def node_x(self, node: int) -> float:
         return self.box_x(node) + self.box_width + _BOX_TO_NODE + _RADIUS
 
     def right_x(self, state: int) -> float:
         """Where the wires of a state begin."""
-        return _INPUT_WIDTH if state < 2 else self.node_x(state - 2) + _RADIUS
+        return _INPUT_WIDTH if state < self.num_inputs else self.node_x(state - self.num_inputs) + _RADIUS
 
     @property
     def output_x(self) -> float:
@@ -202,27 +229,28 @@ class _Layout:
 
     @property
     def height(self) -> float:
-        return self.state_y(self.num_nodes + 1) + _BOX_OFFSET + _BOX_HEIGHT / 2
+        lowest = self.state_y(self.num_nodes + self.num_inputs - 1)
+        return lowest + (self.most_incoming - 1) * _BOX_OFFSET + _BOX_HEIGHT / 2
 
 
-def _draw_cell(axes: Axes, genotype: Genotype, cell_type: str, layout: _Layout, x0: float, y0: float) -> None:
-    edges = genotype.edges(cell_type)
+def _draw_cell(axes: Axes, genotype: Architecture, cell_type: str, layout: _Layout, x0: float, y0: float) -> None:
+    edges, inputs = list(zip(genotype.nodes(cell_type), genotype.edges(cell_type), strict=True)), layout.num_inputs
     for node in range(genotype.num_nodes):
-        node_x, node_y = x0 + layout.node_x(node), y0 + layout.state_y(node + 2)
+        node_x, node_y = x0 + layout.node_x(node), y0 + layout.state_y(node + inputs)
         box_x = x0 + layout.box_x(node)
-        # The higher source feeds the upper operation by the right lane: the node's two wires cannot cross.
-        pair = sorted(edges[2 * node : 2 * node + 2], key=lambda edge: edge[1])
-        for place, (name, source) in enumerate(pair):
-            y = node_y + (-_BOX_OFFSET, _BOX_OFFSET)[place]
-            lane_x = x0 + layout.lanes_x(node) + (_LANE, 0.0)[place]
+        # The higher source feeds the upper operation by the right lane: the node's wires cannot cross.
+        own = sorted((edge for to, edge in edges if to == node), key=lambda edge: edge[1])
+        for place, (name, source) in enumerate(own):
+            y = node_y + layout.box_y(place, len(own))
+            lane_x = x0 + layout.lanes_x(node) + (len(own) - 1 - place) * _LANE
             _wire(axes, x0 + layout.right_x(source), y0 + layout.state_y(source), lane_x, y, box_x)
             colour = operation_colour(name)
             _arrow(axes, (box_x + layout.box_width, y), (node_x - _RADIUS, node_y + (y - node_y) * 0.3), colour)
             _box(axes, box_x, y - _BOX_HEIGHT / 2, layout.box_width, _BOX_HEIGHT, colour)
             _text(axes, box_x + layout.box_width / 2, y, name, color=_LABEL, fontsize=_FONT_SIZE, fontweight="bold")
         axes.add_patch(Circle((node_x, node_y), _RADIUS, facecolor=NODE, edgecolor=INK, linewidth=1.2, zorder=3))
-        _text(axes, node_x, node_y, str(node), fontsize=11)
-    for state, label in ((0, "$c_{k-2}$"), (1, "$c_{k-1}$")):
+        _text(axes, node_x, node_y, str(_node_number(node + inputs, inputs)), fontsize=11)
+    for state, label in enumerate(("$c_{k-2}$", "$c_{k-1}$")[-inputs:]):
         y = y0 + layout.state_y(state)
         _box(axes, x0, y - 0.18, _INPUT_WIDTH, 0.36, NODE, edge=INK)
         _text(axes, x0 + _INPUT_WIDTH / 2, y, label, fontsize=11, parse_math=True)

@@ -11,10 +11,11 @@ import numpy as np
 from jaxdarts.runs import charts
 from jaxdarts.runs.charts import FIRST, SECOND
 from jaxdarts.runs.diagnostics_form import check_diagnostics
+from jaxdarts.runs.draw import CELL_NAMES
 from jaxdarts.runs.events import STOP, describe
 from jaxdarts.runs.page import card, number, table
 from jaxdarts.runs.record import DIAGNOSTICS_FILE, RunRecord
-from jaxdarts.spaces import Genotype
+from jaxdarts.spaces import genotype_from_json
 
 
 def verdict_sentences(run: RunRecord) -> Iterator[str]:
@@ -22,10 +23,10 @@ def verdict_sentences(run: RunRecord) -> Iterator[str]:
     for event in run.events:
         yield describe(event)
     if run.events and run.events[0]["action"] != STOP:
-        skips = Genotype.from_json(run.events[0]["genotype"]).count("skip_connect")
+        skips = genotype_from_json(run.events[0]["genotype"]).count("skip_connect")
         yield (
             f"Early stopping would have returned the genotype of epoch {run.events[0]['epoch']}, with "
-            f"{skips['normal']} and {skips['reduce']} skip connections (it is in events.json)."
+            f"{' and '.join(map(str, skips.values()))} skip connections (it is in events.json)."
         )
     candidates = (run.diagnostics or {}).get("candidates")
     if candidates:
@@ -57,11 +58,12 @@ def ending(run: RunRecord) -> str:
 
 
 def _operations(counts: dict[str, Any]) -> str:
+    cells = list(counts["all"])
     rows = [
-        [name, *(f"{counts[key][cell]} of {counts['all'][cell]}" for cell in ("normal", "reduce"))]
+        [name, *(f"{counts[key][cell]} of {counts['all'][cell]}" for cell in cells)]
         for key, name in (("skip_connect", "Skip connections"), ("parameter_free", "Parameter-free operations"))
     ]
-    return table(["", "Normal cell", "Reduction cell"], rows)
+    return table(["", *(CELL_NAMES[cell] for cell in cells)], rows)
 
 
 def _discretisation(found: dict[str, Any]) -> tuple[str, str]:
@@ -79,9 +81,9 @@ def _discretisation(found: dict[str, Any]) -> tuple[str, str]:
 def _candidates(candidates: list[dict[str, Any]]) -> str:
     rows = []
     for rank, candidate in enumerate(candidates, start=1):
-        skips = Genotype.from_json(candidate["genotype"]).count("skip_connect")
-        rows.append([str(rank), f"{candidate['accuracy']:.2%}", str(skips["normal"]), str(skips["reduce"])])
-    return table(["Rank", "Validation accuracy", "Skips, normal", "Skips, reduction"], rows)
+        skips = genotype_from_json(candidate["genotype"]).count("skip_connect")
+        rows.append([str(rank), f"{candidate['accuracy']:.2%}", *map(str, skips.values())])
+    return table(["Rank", "Validation accuracy", *(f"Skips, {CELL_NAMES[cell].lower()}" for cell in skips)], rows)
 
 
 def _spectrum(found: dict[str, Any]) -> Iterator[str]:

@@ -25,9 +25,10 @@ from jaxdarts.errors import InputError
 from jaxdarts.methods import Batch, RetrainInfo, RetrainMethod, RetrainProblem, RetrainState, retraining
 from jaxdarts.methods.retraining import retrained_sums
 from jaxdarts.networks import OPERATIONS, DiscreteNetwork, NetworkCost, network_cost
+from jaxdarts.networks.macro import MACROS, check_cells
 from jaxdarts.runs.evaluate_config import EvaluateConfig, TrainingConfig
 from jaxdarts.runs.inputs import augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
-from jaxdarts.spaces import Genotype, find_genotype, load_space
+from jaxdarts.spaces import Architecture, find_genotype, load_space
 
 
 class RetrainSums(NamedTuple):
@@ -68,7 +69,7 @@ class Evaluation(NamedTuple):
     """All that a run needs; the functions are jitted, and compile when first called."""
 
     config: EvaluateConfig
-    genotype: Genotype
+    genotype: Architecture
     dataset: Dataset
     data: Batch  # images to train on, as stored (uint8 or float), [N, H, W, C], on the device
     valid: Batch | None  # held out of them
@@ -82,19 +83,21 @@ class Evaluation(NamedTuple):
     measure: Callable[[RetrainState, Batch], tuple[float, float]]  # loss and accuracy on images as stored
 
 
-def choose_genotype(config: EvaluateConfig) -> Genotype:
+def choose_genotype(config: EvaluateConfig) -> Architecture:
     """The genotype that a configuration names.
 
     Raises:
-      InputError: there is none, its network cannot be built, or it does not belong to `config.space`.
+      InputError: there is none, its network cannot be built, it does not belong to `config.space`, or it needs more
+        cells.
     """
     genotype = find_genotype(config.genotype, OPERATIONS)
     if config.space is not None:
         load_space(config.space, OPERATIONS).check_genotype(genotype)
+    check_cells(genotype.macro, config.cells)
     return genotype
 
 
-def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluation:
+def assemble_evaluation(config: EvaluateConfig, genotype: Architecture) -> Evaluation:
     """Reads the data and prepares everything; compiles nothing.
 
     Raises:
@@ -103,7 +106,7 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
     return build_evaluation(config, genotype, read_images(config))
 
 
-def build_evaluation(config: EvaluateConfig, genotype: Genotype, images: Images) -> Evaluation:
+def build_evaluation(config: EvaluateConfig, genotype: Architecture, images: Images) -> Evaluation:
     """An evaluation on images that are on the device already; compiles nothing."""
     training = assemble_training(config, genotype, images)
     init_key, order_key, draw_key = seed_keys(config.seed)
@@ -140,16 +143,16 @@ def read_images(config: TrainingConfig) -> Images:
     return Images(dataset, on_device(dataset, train), on_device(dataset, valid) if len(valid) else None, test)
 
 
-def training_cost(config: TrainingConfig, genotype: Genotype, dataset: Dataset) -> NetworkCost:
+def training_cost(config: TrainingConfig, genotype: Architecture, dataset: Dataset) -> NetworkCost:
     """The size of the network that is trained."""
     return network_cost(genotype, dataset.num_classes, config.channels, config.cells, dataset.image_shape)
 
 
-def assemble_training(config: TrainingConfig, genotype: Genotype, images: Images) -> Training:
+def assemble_training(config: TrainingConfig, genotype: Architecture, images: Images) -> Training:
     """Prepares the functions of a genotype's training; compiles nothing."""
     dataset, size = images.dataset, len(images.train.labels)
     network = DiscreteNetwork(
-        genotype, dataset.num_classes, config.channels, config.cells, auxiliary=config.auxiliary_weight > 0
+        genotype, dataset.num_classes, config.channels, config.cells, auxiliary=has_auxiliary_head(config, genotype)
     )
     problem = RetrainProblem(
         network,
@@ -172,6 +175,11 @@ def assemble_training(config: TrainingConfig, genotype: Genotype, images: Images
         step=_step(config, dataset, method, steps),
         measure=_measure(config, dataset, problem),
     )
+
+
+def has_auxiliary_head(config: TrainingConfig, genotype: Architecture) -> bool:
+    """Whether the network that is trained has one: networks of NAS-Bench-201 have none, whatever its weight."""
+    return config.auxiliary_weight > 0 and MACROS[genotype.macro].auxiliary
 
 
 def _split(config: TrainingConfig, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

@@ -29,9 +29,10 @@ class TrainingConfig:
     batch_size: int = 32
     """Images in a batch."""
     channels: int = 8
-    """Channels of the first cell; the stem has three times as many."""
+    """Channels of the first cell; the stem has three times as many, of nasbench201 as many."""
     cells: int = 5
-    """Cells in the network, at least 3: numbers cells // 3 and 2 * cells // 3 are reduction cells."""
+    """Cells in the network, at least 3: numbers cells // 3 and 2 * cells // 3 are reduction cells. Of nasbench201 in
+    each of its three stages, at least 1."""
     image_size: int | None = 16
     """Images are resized to this many pixels a side, at least 8; None keeps the data's own size."""
     limit: int | None = None
@@ -53,7 +54,7 @@ class TrainingConfig:
     drop_path: float = 0.2
     """Largest drop-path probability: epoch e of E, counted from 0, has e / E of it. Identities are never dropped."""
     auxiliary_weight: float = 0.4
-    """Weight of the auxiliary head's loss; 0 leaves the head out."""
+    """Weight of the auxiliary head's loss; 0 leaves the head out. Networks of nasbench201 have none."""
     cutout: bool = True
     """Mask a random square of every training image."""
     cutout_length: int = 8
@@ -117,9 +118,8 @@ EVALUATE_PRESETS: dict[str, EvaluateConfig] = {
 }
 
 _CHECKS = [
-    *at_least(1, "epochs", "batch_size", "channels", "cutout_length"),
+    *at_least(1, "epochs", "batch_size", "channels", "cutout_length", "cells"),
     *at_least(0, "crop_padding", "l2", "learning_rate_min", "auxiliary_weight"),
-    *at_least(3, "cells"),
     *at_least(8, "image_size"),
     *at_least(2, "limit"),
     *positive("learning_rate", "clip_norm"),

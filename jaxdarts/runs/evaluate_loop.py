@@ -19,14 +19,14 @@ from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.report import write_report
 from jaxdarts.runs.schedules import drop_path, learning_rate
 from jaxdarts.runs.stepping import SteppedRun, check_run_dir, open_run_dir
-from jaxdarts.spaces import Genotype
+from jaxdarts.spaces import Architecture
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 
 class EvaluationResult(NamedTuple):
     """How well a genotype does when it is trained from scratch, and where the run's files are."""
 
-    genotype: Genotype
+    genotype: Architecture
     run_dir: Path
     metrics: list[dict[str, Any]]  # one record an epoch, as in metrics.jsonl
     state: RetrainState  # after the last step
@@ -107,7 +107,7 @@ class EvaluationRun(SteppedRun[RetrainState, EvaluationResult]):
         config, data, cost = self.evaluation.config, self.evaluation.dataset, self.evaluation.cost
         height, width, channels = data.image_shape
         held_out = 0 if self.evaluation.valid is None else len(self.evaluation.valid.labels)
-        head = f", auxiliary head {config.auxiliary_weight:g}" if config.auxiliary_weight else ""
+        head = f", auxiliary head {config.auxiliary_weight:g}" if self.evaluation.problem.network.auxiliary else ""
         facts = {
             "genotype": config.genotype,
             "data": f"{data.name}: {len(self.evaluation.data.labels)} images to train on, "
@@ -131,7 +131,7 @@ class EvaluationRun(SteppedRun[RetrainState, EvaluationResult]):
             "step": step,
             "train_loss": float(sums.train_loss) / steps,
             "train_accuracy": int(sums.train_correct) / (steps * config.batch_size),
-            "auxiliary_loss": float(sums.auxiliary_loss) / steps if config.auxiliary_weight else None,
+            "auxiliary_loss": float(sums.auxiliary_loss) / steps if self.evaluation.problem.network.auxiliary else None,
             "valid_loss": None,
             "valid_accuracy": None,
             "test_loss": None,

@@ -11,7 +11,7 @@ from jaxdarts.errors import InputError
 from jaxdarts.runs.charts import Values
 from jaxdarts.runs.folder import CONFIG_FILE
 from jaxdarts.runs.record import read_config, read_epochs
-from jaxdarts.spaces import Genotype
+from jaxdarts.spaces import Architecture, genotype_from_json
 
 RESULT_FILE = "result.json"
 
@@ -22,7 +22,7 @@ class EvaluationRecord:
 
     name: str
     config: Mapping[str, Any]
-    genotype: Genotype
+    genotype: Architecture
     epochs: tuple[int, ...]  # at least one
     metrics: tuple[Mapping[str, Any], ...]  # one an epoch
     finished: bool
@@ -53,12 +53,12 @@ def read_evaluation(folder: Path) -> EvaluationRecord:
     )
 
 
-def recorded_genotype(folder: Path) -> Genotype:
+def recorded_genotype(folder: Path) -> Architecture:
     """The genotype that an evaluation began with, whatever has become of the file that it was read from."""
     recorded = read_config(folder).get("architecture")
     if recorded is None:
         raise InputError(f"run_dir: {str(folder / CONFIG_FILE)!r} holds no architecture, so no evaluation wrote it")
-    return Genotype.from_json(recorded)
+    return genotype_from_json(recorded)
 
 
 def best_epoch(metrics: Sequence[Mapping[str, Any]]) -> int | None:

@@ -120,7 +120,11 @@ class _Run(SteppedRun[SearchState, SearchResult]):
         digits = {"train_loss": 3, "valid_loss": 3, "valid_accuracy": 3, "dominant_eigenvalue": 4}
         known = [name for name in digits if record[name] is not None]
         facts = {name.replace("_", " "): f"{record[name]:.{digits[name]}f}" for name in known}
-        return {**facts, "skips": str(record["skip_connections"]["normal"])}
+        if record.get("benchmark"):
+            facts |= {
+                name: f"{value['accuracy']:.2%}" for name, value in record["benchmark"].items() if name != "index"
+            }
+        return {**facts, "skips": str(next(iter(record["skip_connections"].values())))}
 
     def end_epoch(self, state: SearchState, step: int) -> tuple[SearchState, int]:
         """Saves the state that the method's verdict on the epoch asks to continue from, and returns it and its step.

@@ -60,6 +60,8 @@ def measure_epoch(
         "genotype": genotype.to_json(),
         "skip_connections": genotype.count("skip_connect"),
     }
+    if search.benchmark is not None:
+        record["benchmark"] = search.benchmark.look_up(genotype)
     if "params" in search.method.learns:
         record["train_loss"] = float(sums.train_loss) / steps
         record["train_accuracy"] = int(sums.train_correct) / (steps * config.batch_size)

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdarts.methods import Batch, LossInputs, SearchProblem
-from jaxdarts.networks import init_alpha
-from jaxdarts.networks.stem import cell_layout
+from jaxdarts.networks import Supernet, init_alpha
 from jaxdarts.runs.allocator import SMALL
 
 # A program asks for about this many times what its backward pass reads (measured: darts at the paper's size, 1.2).
@@ -22,36 +21,39 @@ CPU_BYTES = 8e9
 
 
 def cells_to_rematerialise(problem: SearchProblem, batch_size: int) -> int:
-    """The fewest first cells to rematerialise so that a gradient stays below three quarters of the device's memory.
+    """The fewest first blocks to rematerialise so that a gradient stays below three quarters of the device's memory.
 
-    On a CPU also below `CPU_BYTES`. A cell is taken to keep in proportion to its image positions times channels.
+    On a CPU also below `CPU_BYTES`. A block is taken to keep in proportion to its image positions times channels.
 
     Cost: for large settings one tracing of the network, some seconds.
     """
     height, width, _ = problem.image_shape
     supernet = problem.supernet
-    if batch_size * height * width * supernet.channels * supernet.num_cells <= SMALL:
+    if batch_size * height * width * supernet.channels * len(supernet.blocks) <= SMALL:
         return 0
     memory = memory_bytes()
     limit = math.inf if memory is None else 0.75 * memory
     if jax.default_backend() == "cpu":
         limit = min(limit, CPU_BYTES)
     needed = PROGRAM_OVER_KEPT * kept_bytes(problem, batch_size)
-    weights = _cell_weights(supernet.num_cells)
-    for cells in range(supernet.num_cells):
+    weights = _block_weights(supernet)
+    for cells in range(len(weights)):
         # Cells that are computed again come last in the backward pass, one at a time, when the others have gone.
         most = max([sum(weights[cells:]), *weights[:cells]])
         if needed * most / sum(weights) <= limit:
             return cells
-    return supernet.num_cells
+    return len(weights)
 
 
-def _cell_weights(num_cells: int) -> list[float]:
-    """What each cell keeps, relative to the first: positions times channels; a reduction has edges of both sizes."""
+def _block_weights(supernet: Supernet) -> list[float]:
+    """What each block keeps, relative to the first: positions times channels; a reduction has edges of both sizes.
+
+    A residual block, which is never computed again, counts as nothing: it keeps as much as one of a cell's many edges.
+    """
     weights, size = [], 1.0
-    for cell_type, _, _ in cell_layout(num_cells, 1):
-        weights.append(size if cell_type == "normal" else 0.75 * size)
-        if cell_type == "reduce":
+    for block in supernet.blocks:
+        weights.append(0.0 if block.cell_type is None else 0.75 * size if block.reduction else size)
+        if block.reduction:
             size /= 2
     return weights
 

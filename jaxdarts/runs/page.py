@@ -13,7 +13,7 @@ from jaxdarts.runs import charts
 from jaxdarts.runs.charts import Values
 from jaxdarts.runs.draw import draw_cells
 from jaxdarts.runs.progress import format_seconds
-from jaxdarts.spaces import Genotype
+from jaxdarts.spaces import Architecture
 
 # (key, name, which end is better, if one is); accuracies and errors are shown in percent
 Quantities = Sequence[tuple[str, str, Callable[[Any], Any] | None]]
@@ -38,7 +38,7 @@ def render_page(
     outcome: str,
     finished: bool,
     cells_heading: str,
-    genotype: Genotype,
+    genotype: Architecture,
     sections: str,
     config: Mapping[str, Any],
     run: Numbers,
@@ -158,7 +158,7 @@ def quantity(key: str, value: float | None) -> str:
     """A value as text, by what it is."""
     if value is None:
         return ""
-    return f"{value:.2%}" if key.endswith(("accuracy", "error")) else number(value)
+    return f"{value:.2%}" if key.endswith(("accuracy", "error", "regret")) else number(value)
 
 
 def number(value: float) -> str:

@@ -28,7 +28,7 @@ from jaxdarts.runs.schedules import drop_path, start_epoch
 from jaxdarts.runs.search_files import SearchResult, forget_epochs, search_facts, write_genotype, write_result
 from jaxdarts.runs.selection import Retrained, ranking, retrain, retrain_config
 from jaxdarts.runs.stepping import SteppedRun
-from jaxdarts.spaces import Genotype, load_genotype
+from jaxdarts.spaces import Architecture, load_genotype
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 RETRAIN_FOLDER = "retrain"  # below a member's own
@@ -149,7 +149,7 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
             if any(value is not None for value in record[name])
         }
         skips = [
-            str(self.records[i]["skip_connections"]["normal"]) if i in self.records else "-"
+            str(next(iter(self.records[i]["skip_connections"].values()))) if i in self.records else "-"
             for i in range(len(self.members))
         ]
         return {**facts, "skips": " ".join(skips)}
@@ -210,9 +210,9 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
             state = self._apart(self.restore(stopped)[0])[member.index]
         write_result(member.search, member.folder, state, returned, step, self.progress.message)
 
-    def _retrained(self, genotypes: Sequence[Genotype]) -> list[dict[str, Any]]:
+    def _retrained(self, genotypes: Sequence[Architecture]) -> list[dict[str, Any]]:
         """Every member's candidate, trained from scratch; a genotype that several have found is trained once."""
-        found: dict[Genotype, Retrained] = {}
+        found: dict[Architecture, Retrained] = {}
         for member, genotype in zip(self.members, genotypes, strict=True):
             if genotype.canonical() in found:
                 continue
@@ -233,7 +233,7 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
         scores = [found[genotype.canonical()] for genotype in genotypes]
         return [self._candidate(i, genotypes[i], *score) for i, score in enumerate(scores)]
 
-    def _as_searched(self, genotypes: Sequence[Genotype]) -> list[dict[str, Any]]:
+    def _as_searched(self, genotypes: Sequence[Architecture]) -> list[dict[str, Any]]:
         """Every member's candidate with the supernet's accuracy and loss, where it has some."""
         found = []
         for member, genotype in zip(self.members, genotypes, strict=True):
@@ -246,7 +246,9 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
             found.append(self._candidate(member.index, genotype, accuracy, loss))
         return found
 
-    def _candidate(self, member: int, genotype: Genotype, accuracy: float | None, loss: float | None) -> dict[str, Any]:
+    def _candidate(
+        self, member: int, genotype: Architecture, accuracy: float | None, loss: float | None
+    ) -> dict[str, Any]:
         fields = describe_fields(self.configs[member])
         return {"member": member, **fields, "genotype": genotype.to_json(), "accuracy": accuracy, "loss": loss}
 

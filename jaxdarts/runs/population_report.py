@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxdarts.runs import charts
 from jaxdarts.runs.charts import COLOURS, Line, Values
+from jaxdarts.runs.draw import CELL_NAMES
 from jaxdarts.runs.evaluate_record import RESULT_FILE
 from jaxdarts.runs.events import describe
 from jaxdarts.runs.page import Quantities, card, escape, number, render_page, table, time_text, versions_text
@@ -87,7 +88,8 @@ def _members(folder: Path, members: list[RunRecord], names: list[str], found: Ma
     """A row for each member: the best first, if it is known."""
     candidates = {entry["member"]: entry for entry in found["candidates"]} if found else {}
     retrained = found is not None and found["chosen_by"] == "retraining"
-    header = ["Member", "", "Validation accuracy", "Dominant eigenvalue", "Skips, normal", "Skips, reduction"]
+    header = ["Member", "", "Validation accuracy", "Dominant eigenvalue"]
+    header += [f"Skips, {CELL_NAMES[cell].lower()}" for cell in members[0].space.cell_types]
     header += ["Retrained: accuracy", "Retrained: loss"] if retrained else []
     rows = []
     for i in candidates or range(len(members)):
@@ -96,7 +98,7 @@ def _members(folder: Path, members: list[RunRecord], names: list[str], found: Ma
         at = run.epochs.index(epoch)
         skips = run.genotype.count("skip_connect")
         row = [f"{i}", names[i], _percent(run.values("valid_accuracy")[at])]
-        row += [_number(run.values("dominant_eigenvalue")[at]), str(skips["normal"]), str(skips["reduce"])]
+        row += [_number(run.values("dominant_eigenvalue")[at]), *map(str, skips.values())]
         if retrained:
             row += [_percent(candidates[i]["accuracy"]), _number(candidates[i]["loss"])]
         rows.append(row)

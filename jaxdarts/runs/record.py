@@ -19,7 +19,14 @@ from jaxdarts.runs.diagnostics_form import check_diagnostics
 from jaxdarts.runs.events import Event, read_events
 from jaxdarts.runs.folder import CONFIG_FILE
 from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.spaces import Genotype, SearchSpace, load_genotype, load_space
+from jaxdarts.spaces import (
+    Architecture,
+    CellSpace,
+    genotype_from_json,
+    load_genotype,
+    load_space,
+    space_from_json,
+)
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 METRICS_FILE, DIAGNOSTICS_FILE = "metrics.jsonl", "diagnostics.json"
@@ -31,10 +38,10 @@ class RunRecord:
 
     name: str
     config: Mapping[str, Any]
-    space: SearchSpace
+    space: CellSpace
     epochs: tuple[int, ...]  # at least one
     metrics: tuple[Mapping[str, Any], ...]  # one an epoch
-    genotype: Genotype  # the one returned, or the newest of a run that has not finished
+    genotype: Architecture  # the one returned, or the newest of a run that has not finished
     finished: bool
     events: tuple[Event, ...] = ()  # what the method decided
     diagnostics: Mapping[str, Any] | None = None  # of an ended search
@@ -58,8 +65,9 @@ class RunRecord:
         return form == "softmax" and self.metrics[-1].get("temperature") is not None
 
     def values(self, key: str) -> Values:
-        """A quantity of every epoch; `skip_normal` and `skip_reduce` count skip connections, `spread_normal` and
-        `spread_reduce` are the mean over edges of the standard deviation of an edge's operation strengths.
+        """A quantity of every epoch; `skip_normal`, `skip_reduce` and `skip_cell` count skip connections.
+
+        `spread_normal` and so on are the mean over edges of the standard deviation of an edge's operation strengths.
 
         `local_average` is centred on the epoch, unlike the one in metrics.jsonl, which is the newest that was known.
         """
@@ -72,6 +80,9 @@ class RunRecord:
                 np.mean([np.std(edge) for edge in edges]) for edges in self.strengths(key.removeprefix("spread_"))
             ]
             return [float(spread) if np.isfinite(spread) else None for spread in spreads]
+        if key.startswith("benchmark/"):  # benchmark/DATASET/QUANTITY
+            _, data_set, quantity = key.split("/")
+            return [((entry.get("benchmark") or {}).get(data_set) or {}).get(quantity) for entry in self.metrics]
         return [entry.get(key) for entry in self.metrics]
 
     def strengths(self, cell_type: str) -> list[list[np.ndarray]]:
@@ -100,7 +111,7 @@ class RunRecord:
         """The epochs after which alpha stood for `genotype`, up to the order of a node's edges."""
         wanted = self.genotype.canonical()
         found = {entry["epoch"]: entry.get("genotype") for entry in self.metrics}
-        return [epoch for epoch, value in found.items() if value and Genotype.from_json(value).canonical() == wanted]
+        return [epoch for epoch, value in found.items() if value and genotype_from_json(value).canonical() == wanted]
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -120,7 +131,7 @@ def read_run(folder: Path) -> RunRecord:
         metrics=tuple(metrics),
         genotype=load_genotype(folder / GENOTYPE_FILE)
         if finished
-        else Genotype.from_json(metrics[-1].get("genotype") or {}),
+        else genotype_from_json(metrics[-1].get("genotype") or {}),
         finished=finished,
         events=tuple(read_events(folder)),
         diagnostics=read_diagnostics(folder) if finished else None,
@@ -190,12 +201,12 @@ def read_diagnostics(folder: Path) -> Mapping[str, Any] | None:
     return check_diagnostics(value, path)
 
 
-def _space(config: Mapping[str, Any]) -> SearchSpace:
+def _space(config: Mapping[str, Any]) -> CellSpace:
     """As recorded in the run, since a space's file may be gone or changed; else by its name."""
     recorded = config.get("search_space")
     if recorded is None:
         return load_space(str(config.get("space")))
     try:
-        return SearchSpace(**recorded)
-    except TypeError as error:
+        return space_from_json(recorded)
+    except (InputError, TypeError) as error:
         raise InputError(f"run_dir: search_space in {CONFIG_FILE} is not a search space: {error}") from error

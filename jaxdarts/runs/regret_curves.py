@@ -15,7 +15,7 @@ from jaxdarts.runs.folder import run_command
 from jaxdarts.runs.record import RunRecord, read_config, read_run
 from jaxdarts.runs.sweep_record import SWEEP_FILE, read_states
 from jaxdarts.runs.tabulate_record import Table
-from jaxdarts.spaces import CELL_TYPES, Genotype, SearchSpace
+from jaxdarts.spaces import Architecture, CellSpace, genotype_from_json
 
 # Settings in which the runs of one curve may differ.
 _APART = ("seed", "method", "select_every", "spectrum_size", *CHANGEABLE_FIELDS)
@@ -27,7 +27,7 @@ class RunRegret:
 
     folder: Path
     config: Mapping[str, Any]
-    genotypes: tuple[Genotype | None, ...]  # after each epoch, canonical; None where random search did not select
+    genotypes: tuple[Architecture | None, ...]  # after each epoch, canonical; None where random search did not select
     regrets: Values  # of them: test error minus the table's least
     returned: float | None  # of the genotype that the search returned; None if it has not finished
 
@@ -106,7 +106,7 @@ def run_regret(table: Table, folder: Path) -> RunRegret:
     return RunRegret(folder, run.config, tuple(genotypes), regrets, returned)
 
 
-def _current(run: RunRecord, folder: Path) -> list[Genotype | None]:
+def _current(run: RunRecord, folder: Path) -> list[Architecture | None]:
     """The genotype that the search would have returned after each epoch."""
     selects = any("selected" in entry for entry in run.metrics)
     if not selects and not run.learns_alpha and run.metrics[-1].get("valid_accuracy") is not None:
@@ -115,16 +115,17 @@ def _current(run: RunRecord, folder: Path) -> list[Genotype | None]:
             "earlier epochs is not known; search with --select-every 1"
         )
     found = [entry.get("selected" if selects else "genotype") for entry in run.metrics]
-    return [None if value is None else Genotype.from_json(value).canonical() for value in found]
+    return [None if value is None else genotype_from_json(value).canonical() for value in found]
 
 
-def _same_architectures(a: SearchSpace, b: SearchSpace) -> bool:
+def _same_architectures(a: CellSpace, b: CellSpace) -> bool:
     """Whether two spaces have the same genotypes, whatever their names and the order of candidates."""
 
-    def chosen(space: SearchSpace) -> list[frozenset[str]]:
-        return [frozenset(edge) - {"none"} for cell in CELL_TYPES for edge in space.operations(cell)]
+    def chosen(space: CellSpace) -> list[frozenset[str]]:
+        never = frozenset() if space.chooses_none else frozenset({"none"})
+        return [frozenset(edge) - never for cell in space.cell_types for edge in space.operations(cell)]
 
-    return (a.num_nodes, a.concat, chosen(a)) == (b.num_nodes, b.concat, chosen(b))
+    return (a.cell_types, a.num_nodes, a.concat, chosen(a)) == (b.cell_types, b.num_nodes, b.concat, chosen(b))
 
 
 def group_curves(runs: Sequence[RunRegret]) -> list[Curve]:

@@ -17,7 +17,6 @@ from jaxdarts.runs.page import card, render_plain_page, table
 from jaxdarts.runs.regret_curves import Curve, RunRegret, check_finished, group_curves, run_regret, search_folders
 from jaxdarts.runs.tabulate_record import Table, read_table
 from jaxdarts.runs.tabulate_report import cell_text
-from jaxdarts.spaces import CELL_TYPES
 
 PAGE_FILE, CSV_FILE, FIGURE_FILE = "regret.html", "regret.csv", "regret.svg"
 _COLOURS = (FIRST, SECOND, THIRD, "#8a4fc0", "#b0812a", "#5a7d8c", "#c44a7a", "#6b7a2a")
@@ -105,7 +104,7 @@ def _page(found: Table, curves: Sequence[Curve]) -> str:
             "Least test error": f"{errors[best]:.2%}",
             "Greatest test error": f"{max(errors.values()):.2%}",
             "Mean regret of all architectures": f"{random:.2%}",
-            **{f"Best: {cell} cell": cell_text(best, cell) for cell in CELL_TYPES},
+            **{f"Best: {cell} cell": cell_text(best, cell) for cell in best.cell_types},
         },
         outcome=" ".join(_sentence(curve) for curve in curves),
         finished=all(run.returned is not None for curve in curves for run in curve.runs),

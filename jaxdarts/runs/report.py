@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxdarts.runs import charts
+from jaxdarts.runs.benchmark import BENCHMARK_QUANTITIES, benchmark_cards, benchmark_sentences
 from jaxdarts.runs.charts import FIRST, SECOND, THIRD, Line
 from jaxdarts.runs.draw import CELL_NAMES, operation_colour, state_name
 from jaxdarts.runs.ending import ending, verdict_sentences
@@ -22,7 +23,6 @@ from jaxdarts.runs.population_report import render_population
 from jaxdarts.runs.record import RunRecord, is_population, read_config, read_run
 from jaxdarts.runs.tabulate_config import TabulateConfig
 from jaxdarts.runs.tabulate_report import write_table_report
-from jaxdarts.spaces import CELL_TYPES
 
 REPORT_FILE = "report.html"
 SEARCH_QUANTITIES: Quantities = (
@@ -38,6 +38,7 @@ SEARCH_QUANTITIES: Quantities = (
     ("hypergradient_norm", "Hypergradient norm", None),
     ("skip_normal", "Skip connections, normal", None),
     ("skip_reduce", "Skip connections, reduction", None),
+    ("skip_cell", "Skip connections", None),
     ("learning_rate", "Learning rate", None),
     ("l2", "L2 factor", None),
     ("drop_path", "Drop-path probability", None),
@@ -45,6 +46,8 @@ SEARCH_QUANTITIES: Quantities = (
     ("temperature", "Temperature", None),
     ("spread_normal", "Spread of strengths, normal", None),
     ("spread_reduce", "Spread of strengths, reduction", None),
+    ("spread_cell", "Spread of strengths", None),
+    *BENCHMARK_QUANTITIES,
     ("seconds", "Seconds", None),
 )
 
@@ -81,7 +84,7 @@ def write_report(run_dir: str | Path) -> Path:
 
 
 def _render(run: RunRecord) -> str:
-    strengths = "".join(_strengths(run, cell_type) for cell_type in CELL_TYPES)
+    strengths = "".join(_strengths(run, cell_type) for cell_type in run.space.cell_types)
     return render_page(
         heading=f"Search in {run.config.get('space', run.space.name)} on {run.config.get('dataset', 'unknown data')}",
         name=run.name,
@@ -135,11 +138,13 @@ def _outcome(run: RunRecord) -> Iterable[str]:
         note = note if len(accuracy) > 1 else ""
         of = "" if run.learns_alpha else ", restricted to the architecture drawn last,"
         yield f"The supernet's validation accuracy{of} after epoch {last} is {accuracy[last]:.1%}{note}."
-    skips, total = run.genotype.count("skip_connect"), 2 * run.genotype.num_nodes
-    yield (
-        f"Skip connections: {skips['normal']} of {total} operations in the normal cell, "
-        f"{skips['reduce']} of {total} in the reduction cell."
-    )
+    skips = run.genotype.count("skip_connect")
+    counts = [
+        f"{count} of {len(run.genotype.edges(cell))} operations in the {CELL_NAMES[cell].lower()}"
+        for cell, count in skips.items()
+    ]
+    yield f"Skip connections: {', '.join(counts)}."
+    yield from benchmark_sentences(run)
     average = [value for value in run.values("local_average") if value is not None]
     if average:
         ratio = f" ({average[-1] / average[0]:.2f} times)" if average[0] > 0 else ""
@@ -180,11 +185,14 @@ def _charts(run: RunRecord) -> str:
         values = [abandoned.get(epoch) for epoch in run.epochs]
         eigenvalues.append(Line(f"given up, L2 {event.get('l2_before')}", values, THIRD, faint=True))
     skips = [
-        line("skip_normal", "normal cell", FIRST, stepped=True),
-        line("skip_reduce", "reduction cell", SECOND, stepped=True),
+        line(f"skip_{cell}", CELL_NAMES[cell].lower(), colour, stepped=True)
+        for cell, colour in zip(run.space.cell_types, (FIRST, SECOND), strict=False)
     ]
     norms = [line("hypergradient_norm", "norm", FIRST)]
-    spreads = [line("spread_normal", "normal cell", FIRST), line("spread_reduce", "reduction cell", SECOND)]
+    spreads = [
+        line(f"spread_{cell}", CELL_NAMES[cell].lower(), colour)
+        for cell, colour in zip(run.space.cell_types, (FIRST, SECOND), strict=False)
+    ]
     epochs = run.epochs
     marks = [(event["decided_at"], "stopped") for event in run.events if event["action"] == STOP]
     marks += [(event["epoch"], f"L2 to {event['l2']:g}") for event in run.events if event["action"] != STOP]
@@ -200,7 +208,7 @@ def _charts(run: RunRecord) -> str:
         card("Accuracies", charts.line_chart("accuracies", epochs, accuracies, percent=True)),
         card(
             f"Skip connections in the {'genotype' if run.learns_alpha else 'architecture drawn last'}",
-            charts.line_chart("skips", epochs, skips, counts_up_to=2 * run.space.num_nodes),
+            charts.line_chart("skips", epochs, skips, counts_up_to=_num_operations(run)),
         ),
         card("Hypergradient norm", charts.line_chart("norms", epochs, norms)),
         card(
@@ -208,6 +216,7 @@ def _charts(run: RunRecord) -> str:
             charts.line_chart("spread", epochs, spreads),
             "Standard deviation of the mixing weights on an edge, averaged over edges; 0: all operations are alike.",
         ),
+        *benchmark_cards(run),
     ]
     if any(value is not None for value in run.values("beta_weight")):
         weight = [line("beta_weight", "weight", THIRD)]
@@ -216,6 +225,11 @@ def _charts(run: RunRecord) -> str:
         temperature = [line("temperature", "temperature", THIRD)]
         pairs.append(card("Temperature", charts.line_chart("temperature", epochs, temperature)))
     return f'<div class="wide">{wide}</div><div class="pair">{"".join(pairs)}</div>'
+
+
+def _num_operations(run: RunRecord) -> int:
+    """Of a cell of the genotype."""
+    return max(len(run.genotype.edges(cell)) for cell in run.genotype.cell_types)
 
 
 def _strengths(run: RunRecord, cell_type: str) -> str:
@@ -228,10 +242,12 @@ def _strengths(run: RunRecord, cell_type: str) -> str:
         return f'<h3>{CELL_NAMES[cell_type]}</h3><p class="muted">No strengths were recorded.</p>'
     low, high = float(np.nanmin(everything)), float(np.nanmax(everything))
     digits = 3 if high - low > 0.05 else 5  # in a short search alpha hardly moves
-    chosen = {(index // 2, source): name for index, (name, source) in enumerate(run.genotype.edges(cell_type))}
+    edges = zip(run.genotype.nodes(cell_type), run.genotype.edges(cell_type), strict=True)
+    chosen = {(node, source): name for node, (name, source) in edges}
     cards = []
     for edge, operations, strengths in zip(run.space.edges, candidates, maps, strict=True):
-        title = f"node {edge[0]} \N{LEFTWARDS ARROW} {state_name(edge[1])}"
+        inputs = run.space.num_inputs
+        title = f"{state_name(edge[0] + inputs, inputs)} \N{LEFTWARDS ARROW} {state_name(edge[1], inputs)}"
         names = "<br>".join(
             f'<span class="swatch" style="background:{operation_colour(name)}"></span>'
             + (f"<b>{escape(name)}</b>" if chosen.get(edge) == name else escape(name))

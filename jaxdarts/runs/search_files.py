@@ -16,14 +16,14 @@ from jaxdarts.runs.measure import select
 from jaxdarts.runs.metrics import truncate_metrics
 from jaxdarts.runs.record import DIAGNOSTICS_FILE, METRICS_FILE
 from jaxdarts.runs.report import write_report
-from jaxdarts.spaces import Genotype
+from jaxdarts.spaces import Architecture, genotype_from_json
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 
 class SearchResult(NamedTuple):
     """What a finished search found, and where its files are."""
 
-    genotype: Genotype
+    genotype: Architecture
     run_dir: Path
     metrics: list[dict[str, Any]]  # one record an epoch, as in metrics.jsonl
     state: SearchState  # at the end of the epoch that is returned: the last one, or the one a verdict names
@@ -68,7 +68,7 @@ def write_result(
     returned: Mapping[str, Any],
     step: int,
     say: Callable[[str], None],
-) -> Genotype:
+) -> Architecture:
     """Chooses the genotype of an ended search, and writes it, what is known about it, and the report.
 
     Args:
@@ -79,7 +79,7 @@ def write_result(
       step: the steps done.
       say: tells the user what takes long.
     """
-    genotype = Genotype.from_json(returned["genotype"])
+    genotype = genotype_from_json(returned["genotype"])
     candidates = None
     if search.method.select is not None:
         say("selecting among random architectures")
@@ -92,7 +92,7 @@ def write_result(
     return genotype
 
 
-def write_genotype(folder: RunFolder, genotype: Genotype, diagnostics: Mapping[str, Any], *, title: str) -> None:
+def write_genotype(folder: RunFolder, genotype: Architecture, diagnostics: Mapping[str, Any], *, title: str) -> None:
     """The files of an ended run: drawn cells, diagnostics.json, genotype.json, which says that it has ended, report."""
     path = folder.path
     with one_line_errors("write", path):

@@ -18,7 +18,7 @@ from jaxdarts.runs.folder import CONFIG_FILE, RunFolder
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.record import METRICS_FILE
-from jaxdarts.spaces import Genotype
+from jaxdarts.spaces import Architecture
 
 
 class Retrained(NamedTuple):
@@ -64,7 +64,7 @@ def retrain_config(config: SearchConfig, name: str) -> EvaluateConfig:
 def retrain(
     search: Search,
     config: EvaluateConfig,
-    genotype: Genotype,
+    genotype: Architecture,
     folder: Path,
     interrupt: Interrupt,
     stream: TextIO | None,

@@ -23,6 +23,7 @@ QUANTITIES = {
     "accuracy_drop": "Discretisation drop",
     "skip_normal": "Skips, normal",
     "skip_reduce": "Skips, reduction",
+    "skip_cell": "Skips",
     "test_error": "Test error",
 }
 
@@ -101,8 +102,7 @@ def read_result(folder: Path) -> dict[str, float | None]:
         "valid_accuracy": candidates[0]["accuracy"] if candidates else until[-1].get("valid_accuracy"),
         "dominant_eigenvalue": next((value for value in reversed(eigenvalues) if value is not None), None),
         "accuracy_drop": -discretisation["accuracy_change"] if discretisation else None,
-        "skip_normal": skips["normal"],
-        "skip_reduce": skips["reduce"],
+        **{f"skip_{cell}": skips.get(cell) for cell in ("normal", "reduce", "cell")},
         "test_error": None,
         "held_out_accuracy": None,
     }

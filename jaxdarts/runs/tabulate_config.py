@@ -54,9 +54,12 @@ def check_tabulate_config(config: TabulateConfig) -> None:
     if config.seed + config.seeds > 2**32:
         raise InputError(f"seeds must be at most {2**32 - config.seed} with seed {config.seed}; got {config.seeds}")
     from jaxdarts.networks import OPERATIONS  # imports JAX, for which --help should not wait
+    from jaxdarts.networks.macro import check_cells
     from jaxdarts.spaces import load_space
 
-    count = load_space(config.space, OPERATIONS).num_genotypes()
+    space = load_space(config.space, OPERATIONS)
+    check_cells(space.macro, config.cells)
+    count = space.num_genotypes()
     if count > config.most_architectures:
         raise InputError(
             f"space {config.space!r} has {count:,} architectures, more than the {config.most_architectures:,} that "

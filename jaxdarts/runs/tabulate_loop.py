@@ -33,7 +33,7 @@ from jaxdarts.runs.stepping import open_run_dir
 from jaxdarts.runs.tabulate_config import TabulateConfig, check_tabulate_config
 from jaxdarts.runs.tabulate_record import TABLE_FILE, Entry, Table, read_table
 from jaxdarts.runs.tabulate_report import write_table_report
-from jaxdarts.spaces import Genotype, load_space, space_to_json
+from jaxdarts.spaces import Architecture, load_space, space_to_json
 
 
 class TabulationResult(NamedTuple):
@@ -134,7 +134,9 @@ class _Tabulation:
     def _seeds(self) -> range:
         return range(self.config.seed, self.config.seed + self.config.seeds)
 
-    def _train(self, training: Training, genotype: Genotype, seed: int, number: int, progress: RunProgress) -> Entry:
+    def _train(
+        self, training: Training, genotype: Architecture, seed: int, number: int, progress: RunProgress
+    ) -> Entry:
         """A whole training; `number` counts those before it."""
         config, began = self.config, time.monotonic()
         init_key, order_key, draw_key = seed_keys(seed)
@@ -172,7 +174,7 @@ class _Tabulation:
             seconds=round(time.monotonic() - began, 3),
         )
 
-    def _check_finite(self, value: jax.Array | None, genotype: Genotype, seed: int, epoch: int) -> None:
+    def _check_finite(self, value: jax.Array | None, genotype: Architecture, seed: int, epoch: int) -> None:
         if value is not None and not math.isfinite(float(value)):
             raise RunError(
                 f"the loss or its gradient is not finite in epoch {epoch} (counted from 0) of {genotype.to_text()}, "

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError
-from jaxdarts.spaces import Genotype, SearchSpace
+from jaxdarts.spaces import Architecture, CellSpace, genotype_from_json, space_from_json
 
 TABLE_FILE = "table.json"
 _NUMBERS = ("seed", "test_error", "parameters", "multiply_adds", "train_loss", "seconds")
@@ -20,7 +20,7 @@ _NUMBERS = ("seed", "test_error", "parameters", "multiply_adds", "train_loss", "
 class Entry:
     """One training of one architecture."""
 
-    genotype: Genotype  # canonical
+    genotype: Architecture  # canonical
     seed: int
     test_error: float  # after the last epoch, between 0 and 1
     valid_error: float | None  # the same on the images held out; None if there are none
@@ -40,7 +40,7 @@ class Table:
 
     name: str
     config: Mapping[str, Any]  # as in config.json
-    space: SearchSpace
+    space: CellSpace
     entries: tuple[Entry, ...]
 
     @property
@@ -54,9 +54,9 @@ class Table:
         return len(self.entries) == self.planned
 
     @cached_property
-    def errors(self) -> dict[Genotype, float]:
+    def errors(self) -> dict[Architecture, float]:
         """Test error by canonical genotype, the mean over seeds; the best first."""
-        found: dict[Genotype, list[float]] = {}
+        found: dict[Architecture, list[float]] = {}
         for entry in self.entries:
             found.setdefault(entry.genotype, []).append(entry.test_error)
         means = {genotype: sum(errors) / len(errors) for genotype, errors in found.items()}
@@ -78,7 +78,7 @@ def read_table(path: str | Path) -> Table:
             f"table: cannot read {str(path)!r}: {reason}; python -m jaxdarts.tabulate makes one"
         ) from error
     try:
-        space = SearchSpace(**content["search_space"])
+        space = space_from_json(content["search_space"])
         entries = tuple(_entry(entry) for entry in content["entries"])
         config = {name: value for name, value in content.items() if name != "entries"}
         return Table(path.resolve().parent.name, config, space, entries)
@@ -87,5 +87,5 @@ def read_table(path: str | Path) -> Table:
 
 
 def _entry(content: Mapping[str, Any]) -> Entry:
-    genotype = Genotype.from_json(content["genotype"]).canonical()
+    genotype = genotype_from_json(content["genotype"]).canonical()
     return Entry(genotype, valid_error=content.get("valid_error"), **{name: content[name] for name in _NUMBERS})

@@ -13,12 +13,13 @@ import numpy as np
 from jaxdarts.errors import InputError
 from jaxdarts.runs import charts
 from jaxdarts.runs.charts import FIRST
+from jaxdarts.runs.draw import CELL_NAMES
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors
 from jaxdarts.runs.page import card, render_plain_page, settings, table, versions_text
 from jaxdarts.runs.progress import format_seconds
 from jaxdarts.runs.tabulate_record import Entry, Table, read_table
-from jaxdarts.spaces import CELL_TYPES, Genotype
+from jaxdarts.spaces import Architecture
 
 PAGE_FILE, CSV_FILE = "report.html", "table.csv"
 
@@ -45,15 +46,17 @@ def write_table_report(folder: str | Path) -> Path:
     return folder / PAGE_FILE
 
 
-def cell_text(genotype: Genotype, cell: str) -> str:
-    """`sep_conv_3x3(0) + skip_connect(1)`: a node's two operations with the states that they read; nodes by commas."""
-    edges = [f"{operation}({source})" for operation, source in genotype.edges(cell)]
-    return ", ".join(" + ".join(edges[i : i + 2]) for i in range(0, len(edges), 2))
+def cell_text(genotype: Architecture, cell: str) -> str:
+    """`sep_conv_3x3(0) + skip_connect(1)`: a node's operations with the states that they read; nodes by commas."""
+    nodes: dict[int, list[str]] = {}
+    for node, (operation, source) in zip(genotype.nodes(cell), genotype.edges(cell), strict=True):
+        nodes.setdefault(node, []).append(f"{operation}({source})")
+    return ", ".join(map(" + ".join, nodes.values()))
 
 
-def _by_genotype(found: Table) -> list[tuple[Genotype, list[Entry]]]:
+def _by_genotype(found: Table) -> list[tuple[Architecture, list[Entry]]]:
     """The best mean test error first."""
-    entries: dict[Genotype, list[Entry]] = {genotype: [] for genotype in found.errors}
+    entries: dict[Architecture, list[Entry]] = {genotype: [] for genotype in found.errors}
     for entry in found.entries:
         entries[entry.genotype].append(entry)
     return list(entries.items())
@@ -133,7 +136,8 @@ def _rows(found: Table) -> tuple[list[str], list[list[str]]]:
         std = [f"{statistics.stdev(values):.2%}" if len(values) > 1 else ""] if with_std else []
         error = found.errors[genotype]
         sizes = [f"{entries[0].parameters:,}", f"{entries[0].multiply_adds:,}"]
-        cells = [cell_text(genotype, cell) for cell in CELL_TYPES]
+        cells = [cell_text(genotype, cell) for cell in found.space.cell_types]
         rows.append([str(rank), f"{error:.2%}", *std, f"{error - least:.2%}", *sizes, *cells])
     spread = ["Standard deviation"] if with_std else []
-    return ["Rank", "Test error", *spread, "Regret", "Parameters", "Multiply-adds", "Normal cell", "Reduction"], rows
+    cells = [CELL_NAMES[cell] for cell in found.space.cell_types]
+    return ["Rank", "Test error", *spread, "Regret", "Parameters", "Multiply-adds", *cells], rows

@@ -56,7 +56,7 @@ class Validator:
 
         Args:
           state: whose weights and statistics are used.
-          weights: mixing weights, {"normal", "reduce"}: float[edges, operations]; None for those of the state's alpha.
+          weights: mixing weights, float[edges, operations] for each cell type; None for those of the state's alpha.
         """
         weights = self._mixing_weights(state.alpha, state.temperature) if weights is None else weights
         losses, correct = self._totals(self._sums, state, weights, None)
@@ -71,7 +71,7 @@ class Validator:
         """
         size = self._data.valid.labels.shape[0]
         examples = size if num_batches is None else min(size, num_batches * self._batch_size)
-        count, total = len(weights["normal"]), []
+        count, total = len(next(iter(weights.values()))), []
         for start in range(0, count, self._together):
             # The last group is filled up with its last architecture, so that there is one shape.
             rows = np.minimum(np.arange(start, start + self._together), count - 1)

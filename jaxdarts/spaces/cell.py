@@ -1,7 +1,9 @@
-"""The published cell spaces: DARTS (Liu et al. 2019) and S1-S5 of the RobustDARTS study (Zela et al. 2020)."""
+"""The published spaces: DARTS (Liu et al. 2019), S1-S5 of RobustDARTS (Zela et al. 2020), NAS-Bench-201."""
 
 from __future__ import annotations
 
+from jaxdarts.spaces.base import CellSpace
+from jaxdarts.spaces.dense import DenseSpace
 from jaxdarts.spaces.space import SearchSpace
 
 _SKIP, _MAX, _AVG = "skip_connect", "max_pool_3x3", "avg_pool_3x3"
@@ -63,4 +65,7 @@ S4 = SearchSpace.uniform("s4", ("noise", _SEP3))
 # The paper's S5 with its 81 architectures. (RobustDARTS' code calls the full DARTS space "s5".)
 S5 = SearchSpace.uniform("s5", (_SEP3, _SKIP, _MAX), num_nodes=1)
 
-SPACES: dict[str, SearchSpace] = {space.name: space for space in (DARTS, S1, S2, S3, S4, S5)}
+# Dong and Yang 2020: 5^6 = 15,625 cells, all of which the benchmark has trained.
+NASBENCH201 = DenseSpace.uniform("nasbench201", ("none", _SKIP, "nor_conv_1x1", "nor_conv_3x3", _AVG))
+
+SPACES: dict[str, CellSpace] = {space.name: space for space in (DARTS, S1, S2, S3, S4, S5, NASBENCH201)}

@@ -8,29 +8,30 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxdarts.errors import InputError
-from jaxdarts.spaces.genotype import Edge, Genotype
-from jaxdarts.spaces.space import CELL_TYPES, SearchSpace, count_edges
+from jaxdarts.spaces.architecture import Architecture, Edge
+from jaxdarts.spaces.base import CellSpace
 
 
-def discretise(space: SearchSpace, strengths: Mapping[str, ArrayLike]) -> Genotype:
-    """Keeps, for every node, the two incoming edges whose strongest operation is strongest (Liu et al. 2019, 2.4).
+def discretise(space: CellSpace, strengths: Mapping[str, ArrayLike]) -> Architecture:
+    """Keeps the strongest operation of an edge and, for every node, as many of the strongest edges as the space keeps.
 
-    `none` is never chosen. Ties keep the lower source and the earlier operation, as the reference's stable sort does;
-    a node's stronger edge is written first.
+    In the spaces of DARTS those are two, and `none` is never chosen (Liu et al. 2019, 2.4). Ties keep the lower source
+    and the earlier operation, as the reference's stable sort does; a node's stronger edge is written first. Where a
+    space keeps all edges they stay in order, and `none` is a choice like any other (Dong and Yang 2020).
 
     Args:
       space: the search space.
-      strengths: {"normal", "reduce"}: float[edges, operations], the mixing weights (softmax of alpha for DARTS);
-        comparable between edges. Entries that pad shorter candidate lists are ignored.
+      strengths: float[edges, operations] for each of the space's cell types, the mixing weights (softmax of alpha for
+        DARTS); comparable between edges. Entries that pad shorter candidate lists are ignored.
 
     Raises:
       InputError: a wrong shape, or a strength that is not a number.
     """
-    cells = {cell: _discretise_cell(space, cell, np.asarray(strengths[cell], np.float64)) for cell in CELL_TYPES}
-    return Genotype(cells["normal"], space.concat, cells["reduce"], space.concat)
+    cells = {cell: _discretise_cell(space, cell, np.asarray(strengths[cell], np.float64)) for cell in space.cell_types}
+    return space.architecture(cells)
 
 
-def one_hot(space: SearchSpace, genotype: Genotype) -> dict[str, np.ndarray]:
+def one_hot(space: CellSpace, genotype: Architecture) -> dict[str, np.ndarray]:
     """The mixing weights with which the supernet computes a genotype's network: float32[edges, operations] a cell.
 
     1 where the genotype has an operation, 0 elsewhere; `discretise` reads the genotype off them.
@@ -39,29 +40,29 @@ def one_hot(space: SearchSpace, genotype: Genotype) -> dict[str, np.ndarray]:
       InputError: the genotype is not one of the space.
     """
     space.check_genotype(genotype)
-    weights = {cell: np.zeros(space.alpha_shape(cell), np.float32) for cell in CELL_TYPES}
-    for cell in CELL_TYPES:
-        for index, (operation, source) in enumerate(genotype.edges(cell)):
-            edge = count_edges(index // 2) + source
+    weights = {cell: np.zeros(space.alpha_shape(cell), np.float32) for cell in space.cell_types}
+    for cell in space.cell_types:
+        for node, (operation, source) in zip(genotype.nodes(cell), genotype.edges(cell), strict=True):
+            edge = space.incoming(node).start + source
             weights[cell][edge, space.operations(cell)[edge].index(operation)] = 1
     return weights
 
 
-def one_hot_choices(space: SearchSpace, cell: str, node: int) -> np.ndarray:
-    """Every choice of two edges with one operation each that a node has: float32[choices, node + 2, operations].
+def one_hot_choices(space: CellSpace, cell: str, node: int) -> np.ndarray:
+    """Every choice of edges with one operation each that a node has: float32[choices, sources, operations].
 
-    1 where a choice has an operation. `none` is not among them.
+    1 where a choice has an operation. `none` is among them where discretisation may choose it.
     """
-    candidates = space.operations(cell)[count_edges(node) :]
+    candidates = space.operations(cell)[space.incoming(node)]
     choices = space.choices(cell, node)
-    table = np.zeros((len(choices), node + 2, space.alpha_shape(cell)[1]), np.float32)
+    table = np.zeros((len(choices), len(candidates), space.alpha_shape(cell)[1]), np.float32)
     for row, choice in enumerate(choices):
         for operation, source in choice:
             table[row, source, candidates[source].index(operation)] = 1
     return table
 
 
-def _discretise_cell(space: SearchSpace, cell: str, strengths: np.ndarray) -> tuple[Edge, ...]:
+def _discretise_cell(space: CellSpace, cell: str, strengths: np.ndarray) -> tuple[Edge, ...]:
     if strengths.shape != space.alpha_shape(cell):
         raise InputError(
             f"strengths[{cell!r}]: shape {strengths.shape} does not fit space {space.name!r}; "
@@ -69,7 +70,8 @@ def _discretise_cell(space: SearchSpace, cell: str, strengths: np.ndarray) -> tu
         )
     candidates = space.operations(cell)
     eligible = space.mask(cell) & [
-        [name != "none" for name in edge] + [False] * (strengths.shape[1] - len(edge)) for edge in candidates
+        [space.chooses_none or name != "none" for name in edge] + [False] * (strengths.shape[1] - len(edge))
+        for edge in candidates
     ]
     if np.isnan(strengths[eligible]).any():
         raise InputError(f"strengths[{cell!r}] holds values that are not numbers")
@@ -78,9 +80,11 @@ def _discretise_cell(space: SearchSpace, cell: str, strengths: np.ndarray) -> tu
     best_strength = eligible_strengths.max(axis=1)
     edges: list[Edge] = []
     for node in range(space.num_nodes):
-        first = count_edges(node)
-        order = sorted(range(node + 2), key=lambda source: -best_strength[first + source])
-        for source in order[:2]:
-            edge = first + source
+        rows = space.incoming(node)
+        order = list(range(rows.stop - rows.start))
+        if space.edges_kept is not None:
+            order = sorted(order, key=lambda source: -best_strength[rows.start + source])[: space.edges_kept]
+        for source in order:
+            edge = rows.start + source
             edges.append((candidates[edge][best_operation[edge]], source))
     return tuple(edges)

@@ -10,17 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.spaces.architecture import Architecture
+from jaxdarts.spaces.base import CellSpace, count_edges
 from jaxdarts.spaces.cell import SPACES
+from jaxdarts.spaces.dense import DenseGenotype, DenseSpace
 from jaxdarts.spaces.genotype import Genotype
 from jaxdarts.spaces.published import GENOTYPES
-from jaxdarts.spaces.space import CELL_TYPES, SearchSpace, count_edges
+from jaxdarts.spaces.space import CELL_TYPES, SearchSpace
 
 _EDGE = re.compile(r"\s*(\d+)\s*->\s*(\d+)\s*")
 GENOTYPE_FILE = "genotype.json"
 _KEYS = ("name", "num_nodes", "concat", "operations", *CELL_TYPES)
 
 
-def load_space(name_or_path: str, operations: Collection[str] | None = None) -> SearchSpace:
+def load_space(name_or_path: str, operations: Collection[str] | None = None) -> CellSpace:
     """A registered space by its name, or one from a TOML file (any value that ends in `.toml`).
 
     The file gives `num_nodes`, the candidate `operations` of every edge, and optionally `name`, `concat` and tables
@@ -37,7 +40,7 @@ def load_space(name_or_path: str, operations: Collection[str] | None = None) -> 
     if not name_or_path.endswith(".toml"):
         if name_or_path not in SPACES:
             raise unknown_choice("space", name_or_path, [*SPACES, "path/to/space.toml"])
-        space = SPACES[name_or_path]
+        space: CellSpace = SPACES[name_or_path]
     else:
         space = _read_space(Path(name_or_path))
     if operations is not None:
@@ -47,27 +50,34 @@ def load_space(name_or_path: str, operations: Collection[str] | None = None) -> 
     return space
 
 
-def load_genotype(path: str | Path) -> Genotype:
-    """A genotype from a file: JSON as a run writes it, or the `Genotype(...)` text of the PyTorch codes."""
+def load_genotype(path: str | Path) -> Architecture:
+    """A genotype from a file: JSON as a run writes it, or the PyTorch codes' text, `Genotype(...)` or `|op~0|+...`."""
     try:
         text = Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"genotype: cannot read {str(path)!r}: {_reason(error)}") from error
     try:
         if text.lstrip().startswith("{"):
-            return Genotype.from_json(json.loads(text))
-        return Genotype.from_text(text)
+            return genotype_from_json(json.loads(text))
+        return DenseGenotype.from_text(text) if text.lstrip().startswith("|") else Genotype.from_text(text)
     except json.JSONDecodeError as error:
         raise InputError(f"genotype: {str(path)!r} is not JSON: {error}") from error
     except InputError as error:
         raise InputError(f"{error} (in {str(path)!r})") from error
 
 
-def find_genotype(source: str, operations: Collection[str] | None = None) -> Genotype:
+def genotype_from_json(value: Any) -> Architecture:
+    """Reads what `to_json` of any kind of genotype wrote. Raises InputError that names the field."""
+    if isinstance(value, Mapping) and "architecture" in value:
+        return DenseGenotype.from_json(value)
+    return Genotype.from_json(value)
+
+
+def find_genotype(source: str, operations: Collection[str] | None = None) -> Architecture:
     """A published genotype by its name, one from a file, or the one that a finished run left in its folder.
 
     Args:
-      source: a name in GENOTYPES, or a path.
+      source: a name in GENOTYPES, a path, or a cell of NAS-Bench-201 in the official notation, `|op~0|+...`.
       operations: the names of the operations that exist; None leaves unchecked whether its network can be built.
 
     Raises:
@@ -75,7 +85,9 @@ def find_genotype(source: str, operations: Collection[str] | None = None) -> Gen
     """
     path = Path(source)
     if source in GENOTYPES:
-        genotype = GENOTYPES[source]
+        genotype: Architecture = GENOTYPES[source]
+    elif source.startswith("|"):
+        genotype = DenseGenotype.from_text(source)
     elif path.is_dir():
         if not (path / GENOTYPE_FILE).is_file():
             raise InputError(
@@ -92,11 +104,11 @@ def find_genotype(source: str, operations: Collection[str] | None = None) -> Gen
     return genotype
 
 
-def _check_buildable(source: str, genotype: Genotype, operations: Collection[str]) -> None:
+def _check_buildable(source: str, genotype: Architecture, operations: Collection[str]) -> None:
     for name in genotype.operations:
         if name not in operations:
             raise unknown_choice(f"operation in genotype {source!r}:", name, operations)
-    inputs = [state for state in genotype.reduce_concat if state < 2]
+    inputs = [state for state in genotype.reduce_concat if state < 2] if isinstance(genotype, Genotype) else []
     if inputs:
         raise InputError(
             f"genotype {source!r}: reduce_concat holds the cell's input {inputs[0]}, which is larger than the cell's "
@@ -104,15 +116,17 @@ def _check_buildable(source: str, genotype: Genotype, operations: Collection[str
         )
 
 
-def space_to_json(space: SearchSpace) -> dict[str, Any]:
+def space_to_json(space: CellSpace) -> dict[str, Any]:
     """The whole space as a JSON object, for a run's records."""
-    return {
-        "name": space.name,
-        "num_nodes": space.num_nodes,
-        "normal": [list(edge) for edge in space.normal],
-        "reduce": [list(edge) for edge in space.reduce],
-        "concat": list(space.concat),
-    }
+    return space.to_json()
+
+
+def space_from_json(value: Mapping[str, Any]) -> CellSpace:
+    """Reads what a space's `to_json` wrote. Raises InputError."""
+    try:
+        return DenseSpace(**value) if "cell" in value else SearchSpace(**value)
+    except TypeError as error:
+        raise InputError(f"space: {dict(value)!r} is not a search space: {error}") from error
 
 
 def _reason(error: Exception) -> str:

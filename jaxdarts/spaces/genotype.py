@@ -5,22 +5,26 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from jaxdarts.errors import InputError
+from jaxdarts.spaces.architecture import Architecture, Edge
 
-Edge = tuple[str, int]
 _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 _MOST_STATES = 10_000
 
 
 @dataclass(frozen=True)
-class Genotype:
+class Genotype(Architecture):
     """A discrete cell pair (Liu et al. 2019). Hashable, so it can be a static argument of `jax.jit`.
 
     States 0 and 1 are the outputs of the last two cells; node i is state i + 2. Every node adds the results of two
     edges, each a pair of an operation's name and the state it reads.
     """
+
+    cell_types: ClassVar[tuple[str, ...]] = ("normal", "reduce")
+    num_inputs: ClassVar[int] = 2
+    macro: ClassVar[str] = "chain"
 
     normal: tuple[Edge, ...]  # two edges a node, in node order
     normal_concat: tuple[int, ...]  # states concatenated to the cell's output
@@ -44,22 +48,17 @@ class Genotype:
         """Intermediate nodes of each cell."""
         return len(self.normal) // 2
 
-    @property
-    def operations(self) -> tuple[str, ...]:
-        """The names of the operations used, sorted, each once."""
-        return tuple(sorted({operation for operation, _ in self.normal + self.reduce}))
-
     def edges(self, cell_type: str) -> tuple[Edge, ...]:
         """The edges of the `normal` or `reduce` cell."""
         return self.normal if cell_type == "normal" else self.reduce
 
+    def nodes(self, cell_type: str) -> tuple[int, ...]:
+        """The node that each of the edges leads to: two lead to every node."""
+        return tuple(index // 2 for index in range(len(self.edges(cell_type))))
+
     def concat(self, cell_type: str) -> tuple[int, ...]:
         """The concatenated states of the `normal` or `reduce` cell."""
         return self.normal_concat if cell_type == "normal" else self.reduce_concat
-
-    def count(self, operation: str) -> dict[str, int]:
-        """How often an operation occurs in each cell type, e.g. `{"normal": 2, "reduce": 0}`."""
-        return {cell: sum(name == operation for name, _ in self.edges(cell)) for cell in ("normal", "reduce")}
 
     def canonical(self) -> Genotype:
         """The same network with each node's edges ordered by source, then operation: for comparing and counting.

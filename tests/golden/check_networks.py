@@ -15,12 +15,32 @@ import numpy as np
 import optax
 from relative_errors import Arrays, Row, array_rows, group_rows, relative_error, same_keys
 
-from jaxdarts.bilevel import Bilevel, InnerStep, finite_difference, first_order, unrolled, virtual_step_optimiser
+from jaxdarts.bilevel import (
+    BETA_DECAY_PENALTIES,
+    Bilevel,
+    InnerStep,
+    finite_difference,
+    first_order,
+    unrolled,
+    virtual_step_optimiser,
+)
 from jaxdarts.curvature import hessian
 from jaxdarts.errors import InputError
 from jaxdarts.interop import from_torch, network_of, to_torch
 from jaxdarts.networks import Supernet, softmax_weights
-from jaxdarts.spaces import CELL_TYPES, DARTS, SPACES, Genotype, SearchSpace, count_edges, discretise
+from jaxdarts.spaces import (
+    CELL_TYPES,
+    DARTS,
+    SPACES,
+    Architecture,
+    CellSpace,
+    DenseGenotype,
+    DenseSpace,
+    Genotype,
+    SearchSpace,
+    count_edges,
+    discretise,
+)
 
 
 class Case(NamedTuple):
@@ -32,6 +52,10 @@ class Case(NamedTuple):
     def group(self, name: str) -> Arrays:
         """The arrays `name/*` by the rest of their names."""
         return {key.removeprefix(f"{name}/"): value for key, value in self.arrays.items() if key.startswith(f"{name}/")}
+
+    def by_cell(self, name: str) -> Arrays:
+        """The arrays `name/*` of each cell type, or the only array `name` of a space with one type."""
+        return {"cell": self.arrays[name]} if name in self.arrays else self.group(name)
 
     def images(self, name: str) -> jax.Array:
         """Images of the file (NCHW) as the networks take them (NHWC)."""
@@ -66,19 +90,24 @@ def check_case(case: Case) -> Iterator[Row]:
     """The rows of a case's table. Raises InputError where it isn't understood."""
     if case.group("state") and "x" in case.arrays:
         return _check_discrete(case)
-    if case.group("params") and case.group("alpha"):
+    if case.group("params") and case.by_cell("alpha"):
         return _check_search(case)
-    raise InputError("is neither a cell space's search case (params/*, alpha/*) nor an evaluation case (state/*, x)")
+    raise InputError(
+        "is neither a cell space's search case (params/*, alpha or alpha/*) nor an evaluation case (state/*, x)"
+    )
 
 
-def search_space(case: Case) -> SearchSpace:
+def search_space(case: Case) -> CellSpace:
     """The space that a search case names, with the file's number of nodes and concatenated states."""
     name = case.meta.get("space")
     if name not in SPACES:
         raise InputError(f"meta: unknown space {name!r}; choose from {', '.join(SPACES)}")
+    if isinstance(SPACES[name], DenseSpace):
+        return SPACES[name]
     rows, columns = case.group("alpha").get("normal", np.empty((0, 0))).shape
     # RobustDARTS' code calls the full DARTS space "s5"; the paper's S5 has three operations.
     base = DARTS if name == "s5" and columns == len(DARTS.normal[0]) else SPACES[name]
+    assert isinstance(base, SearchSpace)
     nodes = next((n for n in range(1, rows + 1) if count_edges(n) == rows), None)
     if nodes is None or case.meta.get("nodes", nodes) != nodes:
         raise InputError(f"alpha/normal has {rows} rows, which does not fit {case.meta.get('nodes', 'any')} nodes")
@@ -106,7 +135,7 @@ def _check_search(case: Case) -> Iterator[Row]:
         raise InputError("cannot be compared: the operation noise is random")
     variables = from_torch(space, case.group("params"))
     network = network_of(space, case.group("params"))
-    alpha = {cell: jnp.asarray(array) for cell, array in case.group("alpha").items()}
+    alpha = {cell: jnp.asarray(array) for cell, array in case.by_cell("alpha").items()}
     train, valid = ((case.images(f"{half}_x"), jnp.asarray(arrays[f"{half}_y"])) for half in ("train", "valid"))
 
     @jax.jit
@@ -131,12 +160,12 @@ def _check_search(case: Case) -> Iterator[Row]:
     if grad_w := case.group("grad_w"):
         # In alpha too, though not needed: it is the program that the hypergradients use.
         (found["grad_w"], _), _ = jax.grad(loss, (0, 1), has_aux=True)(params, alpha, train)
-    if case.group("first_order"):
+    if case.by_cell("first_order"):
         found["first_order"], _ = first_order()(*arguments)
-    if case.group("unrolled_exact") or "unrolled_valid_loss" in arrays:
+    if case.by_cell("unrolled_exact") or "unrolled_valid_loss" in arrays:
         found["unrolled_exact"], info = unrolled()(*arguments)
         found["unrolled_valid_loss"] = info.valid_loss
-    if case.group("unrolled_fd"):
+    if case.by_cell("unrolled_fd"):
         found["unrolled_fd"], _ = finite_difference(_radius(case.meta))(*arguments)
     for name in ("train_logits", "train_loss"):
         yield from array_rows(name, found, arrays)
@@ -148,7 +177,7 @@ def _check_search(case: Case) -> Iterator[Row]:
     for name in ("valid_logits", "valid_loss"):
         yield from array_rows(name, found, arrays)
     for name in ("first_order", "unrolled_exact", "unrolled_fd"):
-        if reference := case.group(name):
+        if reference := case.by_cell(name):
             yield Row(name, relative_error(same_keys(name, found[name], reference), reference))
     yield from array_rows("unrolled_valid_loss", found, arrays)
     if "hessian" in arrays or "eigenvalues" in arrays:
@@ -158,7 +187,12 @@ def _check_search(case: Case) -> Iterator[Row]:
         yield from array_rows("hessian", {"hessian": matrix}, arrays)
         if "eigenvalues" in arrays:
             yield Row("eigenvalues", relative_error({"": eigenvalues}, {"": np.sort(arrays["eigenvalues"])}))
-    if "genotype" in case.meta:
+    if "beta_loss" in arrays:  # of beta decay by edge (Ye et al. 2022)
+        found["beta_loss"], gradient = jax.value_and_grad(BETA_DECAY_PENALTIES["edge"])(alpha)
+        yield from array_rows("beta_loss", found, arrays)
+        reference = case.by_cell("beta_grad")
+        yield Row("beta_grad", relative_error(same_keys("beta_grad", gradient, reference), reference))
+    if "genotype" in case.meta or "arch_str" in case.meta:
         genotype = discretise(space, {cell: np.asarray(w) for cell, w in softmax_weights(space, alpha).items()})
         yield Row("genotype", 0.0 if genotype == _genotype(case.meta) else np.inf)
 
@@ -180,7 +214,7 @@ def _check_discrete(case: Case) -> Iterator[Row]:
     yield from group_rows("after", after, case.group("after"))
 
 
-def _inner_step(case: Case, space: SearchSpace, params: Any) -> InnerStep:
+def _inner_step(case: Case, space: CellSpace, params: Any) -> InnerStep:
     meta = case.meta
     missing = [name for name in ("lr", "momentum", "weight_decay") if not isinstance(meta.get(name), int | float)]
     if missing:
@@ -202,6 +236,8 @@ def _radius(meta: Mapping[str, Any]) -> float:
         raise InputError(f"meta: fd_epsilon {text!r} does not begin with a number") from error
 
 
-def _genotype(meta: Mapping[str, Any]) -> Genotype:
+def _genotype(meta: Mapping[str, Any]) -> Architecture:
+    if "arch_str" in meta:
+        return DenseGenotype.from_text(meta["arch_str"])
     genotype = meta.get("genotype")
     return Genotype.from_text(genotype) if isinstance(genotype, str) else Genotype.from_json(genotype or {})

@@ -12,7 +12,7 @@ from jax import lax
 
 from jaxdarts.errors import InputError
 from jaxdarts.networks import OPERATIONS, DiscreteNetwork, Supernet, network_cost, supernet_cost
-from jaxdarts.spaces import CELL_TYPES, GENOTYPES, SPACES, Genotype, SearchSpace, load_space
+from jaxdarts.spaces import GENOTYPES, SPACES, Architecture, DenseGenotype, Genotype, SearchSpace, load_space
 
 
 def one_node(normal: str, reduce: str) -> Genotype:
@@ -23,7 +23,7 @@ def count(tree: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
-def built(genotype: Genotype, channels: int, num_cells: int, image_shape: tuple[int, int, int]) -> int:
+def built(genotype: Architecture, channels: int, num_cells: int, image_shape: tuple[int, int, int]) -> int:
     network = DiscreteNetwork(genotype, 10, channels, num_cells, auxiliary=False)
     return count(jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *image_shape)))["params"])
 
@@ -52,6 +52,15 @@ def test_published_sizes(name: str, parameters: int, millions: int) -> None:
     assert round(cost.multiply_adds / 1e6) == millions
 
 
+def test_nasbench201() -> None:
+    """The largest cell has 1.53 million parameters, as the benchmark lists it."""
+    cell = DenseGenotype(("nor_conv_3x3",) * 6)
+    cost = network_cost(cell, 10, 16, 5, (32, 32, 3))
+    assert cost.parameters == built(cell, 16, 5, (32, 32, 3)) == 1_531_546
+    odd = DenseGenotype(("nor_conv_1x1", "skip_connect", "none", "avg_pool_3x3", "none", "nor_conv_3x3"))
+    assert network_cost(odd, 10, 4, 1, (9, 11, 1)).parameters == built(odd, 4, 1, (9, 11, 1))
+
+
 def test_closed_form() -> None:
     """Skip connections in 3 cells of 4 channels on 8x8 images: a normal cell and two reductions."""
     c, n = 4, 64
@@ -73,7 +82,7 @@ def test_closed_form() -> None:
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_parameters_are_those_of_the_supernet_that_is_built(name: str) -> None:
     space = load_space(name)
-    weights = {cell: jnp.zeros(space.alpha_shape(cell)) for cell in CELL_TYPES}
+    weights = {cell: jnp.zeros(space.alpha_shape(cell)) for cell in space.cell_types}
     init = Supernet(space, 10, 6, 5).init
     params = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 11, 9, 2)), weights)["params"]
     assert supernet_cost(space, 10, 6, 5, (11, 9, 2)).parameters == count(params)

@@ -43,7 +43,7 @@ def test_cells_keep_in_proportion_to_their_weights() -> None:
         supernet = Supernet(SPACES["s1"], 3, 4, 5, cells)
         return memory.kept_bytes(SearchProblem(SPACES["s1"], supernet, (16, 16, 3)), 64)
 
-    weights, everything = memory._cell_weights(5), kept(0)
+    weights, everything = memory._block_weights(Supernet(SPACES["s1"], 3, 4, 5)), kept(0)
     for cells in (1, 2):
         assert kept(cells) / everything == pytest.approx(sum(weights[cells:]) / sum(weights), abs=0.1)
 

@@ -89,7 +89,7 @@ def test_size_of_the_full_space() -> None:
 
 
 def test_registry() -> None:
-    assert set(SPACES) == {"darts", "s1", "s2", "s3", "s4", "s5"}
+    assert set(SPACES) == {"darts", "s1", "s2", "s3", "s4", "s5", "nasbench201"}
     for name, space in SPACES.items():
         assert space.name == name
         assert set(space.operation_names) <= set(OPERATIONS)
