@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxdarts.bilevel import (
     HYPERGRADIENTS,
@@ -38,6 +39,7 @@ from jaxdarts.methods import (
 )
 from jaxdarts.networks import OPERATIONS, Supernet
 from jaxdarts.runs.config import REMATS, SearchConfig, stopping_rule
+from jaxdarts.runs.devices import data_mesh, images_in_memory, replicate
 from jaxdarts.runs.inputs import SearchData, augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
 from jaxdarts.runs.memory import cells_to_rematerialise
 from jaxdarts.runs.validate import Validator
@@ -62,6 +64,7 @@ class Search(NamedTuple):
     """All that a run needs; the functions are jitted, and compile when first called."""
 
     config: SearchConfig
+    mesh: Mesh | None  # of the devices that batches are split over
     space: SearchSpace
     dataset: Dataset
     data: SearchData
@@ -81,8 +84,9 @@ def assemble(config: SearchConfig) -> Search:
     """Reads the data and prepares everything; compiles nothing.
 
     Raises:
-      InputError: the space, the data or a size cannot be used.
+      InputError: the space, the data, a size or the number of devices cannot be used.
     """
+    mesh = data_mesh(config.devices, config.batch_size)
     space = load_space(config.space, OPERATIONS)
     dataset = read_dataset(config)
     train, valid = split_indices(
@@ -102,13 +106,14 @@ def assemble(config: SearchConfig) -> Search:
     method = build_method(config, problem)
     if method.relax is not None:
         problem = problem._replace(relax=method.relax)
-    data = SearchData(*(on_device(dataset, part) for part in (train, valid)))
+    data = SearchData(*(on_device(dataset, part, mesh) for part in (train, valid)))
     init_key, order_key, draw_key = jax.random.split(jax.random.key(config.seed), 3)
     steps = steps_per_epoch(len(train), config.batch_size)
 
     jitted_order = jax.jit(lambda epoch: epoch_order(jax.random.fold_in(order_key, epoch), len(train)))
     return Search(
         config=config,
+        mesh=mesh,
         space=space,
         dataset=dataset,
         data=data,
@@ -116,10 +121,10 @@ def assemble(config: SearchConfig) -> Search:
         method=method,
         steps_per_epoch=steps,
         init=lambda: jax.jit(method.init)(init_key),
-        order=lambda epoch: jitted_order(jnp.int32(epoch)),
-        step=_step(config, dataset, method, steps, draw_key),
-        validate=Validator(config, dataset, problem, data),
-        hessian_product=_hessian_product(config, dataset, problem, data),
+        order=lambda epoch: replicate(jitted_order(jnp.int32(epoch)), mesh),
+        step=_step(config, dataset, method, steps, draw_key, mesh),
+        validate=Validator(config, dataset, problem, data, mesh),
+        hessian_product=_hessian_product(config, dataset, problem, data, mesh),
     )
 
 
@@ -133,7 +138,7 @@ def build_problem(
         return SearchProblem(space, supernet, image_shape, working_dtype(config), compute_dtype=compute_dtype(config))
 
     if config.remat == "auto":
-        return problem(cells_to_rematerialise(problem(0), config.batch_size))
+        return problem(cells_to_rematerialise(problem(0), images_in_memory(config.devices, config.batch_size)))
     return problem({"off": 0, "on": config.cells}[config.remat] if config.remat in REMATS else int(config.remat))
 
 
@@ -186,7 +191,7 @@ def build_hypergradient(config: SearchConfig) -> HypergradientFn:
 
 
 def _step(
-    config: SearchConfig, dataset: Dataset, method: SearchMethod, steps: int, draw_key: jax.Array
+    config: SearchConfig, dataset: Dataset, method: SearchMethod, steps: int, draw_key: jax.Array, mesh: Mesh | None
 ) -> Callable[..., tuple[SearchState, EpochSums, jax.Array]]:
     """One step on batches drawn on the device. The third result is finite as long as everything is."""
 
@@ -196,8 +201,8 @@ def _step(
         train_indices = train_batch_indices(order, step % steps, config.batch_size)
         # The outer objective's batch is drawn anew at every step, as the reference takes the first of a fresh shuffle.
         valid_indices = random_batch_indices(pick_key, data.valid.labels.shape[0], config.batch_size)
-        train_batch = augmented(config, dataset, data.train, train_indices, train_key)
-        return train_batch, augmented(config, dataset, data.valid, valid_indices, valid_key)
+        train_batch = augmented(config, dataset, data.train, train_indices, train_key, mesh)
+        return train_batch, augmented(config, dataset, data.valid, valid_indices, valid_key, mesh)
 
     @jax.jit
     def accumulate(sums: EpochSums, info: SearchInfo) -> tuple[EpochSums, jax.Array]:
@@ -215,7 +220,7 @@ def _step(
 
 
 def _hessian_product(
-    config: SearchConfig, dataset: Dataset, problem: SearchProblem, data: SearchData
+    config: SearchConfig, dataset: Dataset, problem: SearchProblem, data: SearchData, mesh: Mesh | None
 ) -> Callable[[SearchState, Any], Any]:
     """Products of the alpha-Hessian of the outer objective, averaged over held validation batches.
 
@@ -227,7 +232,7 @@ def _hessian_product(
 
     @jax.jit
     def inputs(state: SearchState, valid: Batch, indices: jax.Array) -> LossInputs:
-        batch = plain(config, dataset, valid, indices)
+        batch = plain(config, dataset, valid, indices, mesh)
         # Drop path is there with probability 0 where steps have it: the steps' mixed product is the same program.
         drops = config.drop_path > 0
         key = jax.random.key(0) if drops or problem.needs_key else None

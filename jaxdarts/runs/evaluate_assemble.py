@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxdarts.bilevel import weight_optimiser
 from jaxdarts.data import (
@@ -24,6 +25,7 @@ from jaxdarts.errors import InputError
 from jaxdarts.methods import Batch, RetrainInfo, RetrainMethod, RetrainProblem, RetrainState, retraining
 from jaxdarts.methods.retraining import retrained_sums
 from jaxdarts.networks import OPERATIONS, DiscreteNetwork, NetworkCost, network_cost
+from jaxdarts.runs.devices import data_mesh, replicate
 from jaxdarts.runs.evaluate_config import EvaluateConfig
 from jaxdarts.runs.inputs import augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
 from jaxdarts.spaces import Genotype, find_genotype, load_space
@@ -47,6 +49,7 @@ class Evaluation(NamedTuple):
     """All that a run needs; the functions are jitted, and compile when first called."""
 
     config: EvaluateConfig
+    mesh: Mesh | None  # of the devices that batches are split over
     genotype: Genotype
     dataset: Dataset
     data: Batch  # images to train on, as stored (uint8 or float), [N, H, W, C], on the device
@@ -77,8 +80,9 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
     """Reads the data and prepares everything; compiles nothing.
 
     Raises:
-      InputError: the data or a size cannot be used.
+      InputError: the data, a size or the number of devices cannot be used.
     """
+    mesh = data_mesh(config.devices, config.batch_size)
     dataset = read_dataset(config)
     if dataset.test_images is None or dataset.test_labels is None:
         raise InputError(f"dataset: {config.dataset!r} has no test images, on which an evaluation reports its error")
@@ -103,18 +107,19 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Genotype) -> Evaluatio
     steps = steps_per_epoch(len(train), config.batch_size)
     return Evaluation(
         config=config,
+        mesh=mesh,
         genotype=genotype,
         dataset=dataset,
-        data=on_device(dataset, train),
-        valid=on_device(dataset, valid) if len(valid) else None,
-        test=Batch(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels)),
+        data=on_device(dataset, train, mesh),
+        valid=on_device(dataset, valid, mesh) if len(valid) else None,
+        test=replicate(Batch(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels)), mesh),
         problem=problem,
         cost=network_cost(genotype, dataset.num_classes, config.channels, config.cells, dataset.image_shape),
         steps_per_epoch=steps,
         init=lambda: jax.jit(method.init)(init_key),
-        order=lambda epoch: jitted_order(jnp.int32(epoch)),
-        step=_step(config, dataset, method, steps, draw_key),
-        measure=_measure(config, dataset, problem),
+        order=lambda epoch: replicate(jitted_order(jnp.int32(epoch)), mesh),
+        step=_step(config, dataset, method, steps, draw_key, mesh),
+        measure=_measure(config, dataset, problem, mesh),
     )
 
 
@@ -146,7 +151,7 @@ def _split(config: EvaluateConfig, dataset: Dataset) -> tuple[np.ndarray, np.nda
 
 
 def _step(
-    config: EvaluateConfig, dataset: Dataset, method: RetrainMethod, steps: int, draw_key: jax.Array
+    config: EvaluateConfig, dataset: Dataset, method: RetrainMethod, steps: int, draw_key: jax.Array, mesh: Mesh | None
 ) -> Callable[..., tuple[RetrainState, RetrainSums, jax.Array]]:
     """One step on a batch drawn on the device. The third result is finite as long as everything is."""
 
@@ -154,7 +159,7 @@ def _step(
         state: RetrainState, sums: RetrainSums, data: Batch, order: jax.Array
     ) -> tuple[RetrainState, RetrainSums, jax.Array]:
         indices = train_batch_indices(order, state.step % steps, config.batch_size)
-        batch = augmented(config, dataset, data, indices, jax.random.fold_in(draw_key, state.step))
+        batch = augmented(config, dataset, data, indices, jax.random.fold_in(draw_key, state.step), mesh)
         state, info = method.step(state, batch)
         sums = jax.tree.map(lambda total, value: total + value.astype(total.dtype), sums, RetrainSums(*info))
         return state, sums, _finite(info)
@@ -167,13 +172,13 @@ def _finite(info: RetrainInfo) -> jax.Array:
 
 
 def _measure(
-    config: EvaluateConfig, dataset: Dataset, problem: RetrainProblem
+    config: EvaluateConfig, dataset: Dataset, problem: RetrainProblem, mesh: Mesh | None
 ) -> Callable[[RetrainState, Batch], tuple[float, float]]:
     @jax.jit
     def sums(
         params: Any, batch_stats: Any, data: Batch, indices: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        return retrained_sums(problem, params, batch_stats, plain(config, dataset, data, indices), mask)
+        return retrained_sums(problem, params, batch_stats, plain(config, dataset, data, indices, mesh), mask)
 
     def measure(state: RetrainState, data: Batch) -> tuple[float, float]:
         size = data.labels.shape[0]

@@ -85,6 +85,9 @@ class EvaluateConfig:
     precision: str = "float32"
     """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, statistics
     and the optimiser are float32."""
+    devices: int = 1
+    """Devices that every batch is split over: the first ones, of each process where there are several. The result is
+    that of one device, up to rounding."""
 
 
 EVALUATE_PRESETS: dict[str, EvaluateConfig] = {
@@ -104,6 +107,7 @@ EVALUATE_PRESETS: dict[str, EvaluateConfig] = {
 
 _CHECKS = [
     *at_least(1, "epochs", "batch_size", "channels", "cutout_length", "test_every", "checkpoints_to_keep"),
+    *at_least(1, "devices"),
     *at_least(0, "crop_padding", "checkpoint_every_minutes", "l2", "learning_rate_min", "auxiliary_weight"),
     *at_least(3, "cells"),
     *at_least(8, "image_size"),

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxdarts.data import Dataset, augment, load_dataset, normalise, take_batch, to_unit
 from jaxdarts.methods import Batch
+from jaxdarts.runs.devices import replicate, split_batch
 from jaxdarts.runs.folder import RunConfig
 
 
@@ -33,13 +35,15 @@ def read_dataset(config: RunConfig) -> Dataset:
     )
 
 
-def on_device(dataset: Dataset, part: np.ndarray) -> Batch:
-    """The training images with these indices, as stored."""
-    return Batch(jnp.asarray(dataset.train_images[part]), jnp.asarray(dataset.train_labels[part]))
+def on_device(dataset: Dataset, part: np.ndarray, mesh: Mesh | None = None) -> Batch:
+    """The training images with these indices, as stored; on every device of the mesh."""
+    return replicate(Batch(jnp.asarray(dataset.train_images[part]), jnp.asarray(dataset.train_labels[part])), mesh)
 
 
-def augmented(config: RunConfig, dataset: Dataset, data: Batch, indices: jax.Array, key: jax.Array) -> Batch:
-    """A batch as it is trained on."""
+def augmented(
+    config: RunConfig, dataset: Dataset, data: Batch, indices: jax.Array, key: jax.Array, mesh: Mesh | None = None
+) -> Batch:
+    """A batch as it is trained on, split over the mesh."""
     images, labels = take_batch(data, indices)
     images = augment(
         key,
@@ -50,13 +54,14 @@ def augmented(config: RunConfig, dataset: Dataset, data: Batch, indices: jax.Arr
         flip=config.flip,
         cutout_length=config.cutout_length if config.cutout else 0,
     )
-    return Batch(images.astype(working_dtype(config)), labels)
+    return split_batch(Batch(images.astype(working_dtype(config)), labels), mesh)
 
 
-def plain(config: RunConfig, dataset: Dataset, data: Batch, indices: jax.Array) -> Batch:
-    """A batch as it is measured on: normalised only."""
+def plain(config: RunConfig, dataset: Dataset, data: Batch, indices: jax.Array, mesh: Mesh | None = None) -> Batch:
+    """A batch as it is measured on: normalised only; split over the mesh."""
     images, labels = take_batch(data, indices)
-    return Batch(normalise(to_unit(images), dataset.mean, dataset.std).astype(working_dtype(config)), labels)
+    images = normalise(to_unit(images), dataset.mean, dataset.std)
+    return split_batch(Batch(images.astype(working_dtype(config)), labels), mesh)
 
 
 def working_dtype(config: RunConfig) -> Any:

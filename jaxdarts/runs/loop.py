@@ -16,6 +16,7 @@ from jaxdarts.runs.assemble import EpochSums, Search, assemble
 from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.config import SearchConfig, check_config
 from jaxdarts.runs.device import device_name, precision
+from jaxdarts.runs.devices import traced_for
 from jaxdarts.runs.diagnostics import diagnose
 from jaxdarts.runs.draw import save_cells
 from jaxdarts.runs.events import EVENTS_FILE, Event, describe, make_event, stopped_at
@@ -62,7 +63,7 @@ def run_search(
     folder_path = None if run_dir is None else Path(run_dir)
     check_config(config)
     check_run_dir(config, folder_path, resume)
-    with precision(config.precision):
+    with precision(config.precision), traced_for(config.devices):
         enable_compilation_cache()
         search = assemble(config)
         device = device_name()
