@@ -48,7 +48,7 @@ def test_an_evaluation_on_two_devices_is_that_on_one(found: Any) -> None:
 
 def test_each_of_two_devices_does_half_of_the_work(found: Any) -> None:
     assert found["program"]["gathers"] == 0
-    assert found["program"]["share"] < 0.6
+    assert found["program"]["share"] < 0.75  # of the program before XLA simplifies it
 
 
 def test_numbers_of_devices_that_cannot_be_used(found: Any) -> None:
