@@ -294,7 +294,7 @@ class TestCommand:
             ({"meta": "{"}, "meta is not JSON"),
             ({"meta": "[]"}, "meta is not a JSON object"),
             ({"meta": "{}", "x": 1.0}, "is neither"),
-            ({"meta": '{"space": "rnn"}', "params/a": 1.0, "alpha": 1.0}, "is neither"),
+            ({"meta": '{"space": "rnn"}', "params/a": 1.0, "alpha": 1.0}, "unknown space 'rnn'"),
             ({"meta": '{"space": "nasbench101"}', "params/a": 1.0, "alpha/normal": np.ones((2, 2))}, "unknown space"),
             (
                 {"meta": '{"space": "s3"}', "params/a": 1.0, "alpha/normal": np.ones((2, 3))},

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdarts.networks.layers import pointwise_conv
+from jaxdarts.networks.layers import flattened, pointwise_conv
 
 # Up to this many entries in a matrix from positions to positions; 8x8 images have 4096.
 MATRIX_MAX_ENTRIES = 4096
@@ -147,22 +147,22 @@ def columns(x: jax.Array, groups: Sequence[Kernels], stride: int) -> jax.Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _stacked_product(matrices: jax.Array, x: jax.Array, size: int, dilation: int, stride: int) -> jax.Array:
-    """[R, C, M, K * H] times the K shifts of x [R, C, H, W, B] along the width: [R, C, M, W' * B].
+    """[R, C, M, K * H] times the K shifts of x [R, C, H, W, B] along the width: [R, C, M, W' * B] or [R, C, M, W', B].
 
     Its own reverse rule keeps x and not the shifts, which are K times as large.
     """
-    return jnp.einsum("rcmk,rckn->rcmn", matrices, _stack(x, size, dilation, stride))
+    return jnp.einsum("rcmk,rck...->rcm...", matrices, _stack(x, size, dilation, stride))
 
 
 def _stacked_product_forward(matrices, x, size, dilation, stride):  # type: ignore[no-untyped-def]
-    return jnp.einsum("rcmk,rckn->rcmn", matrices, _stack(x, size, dilation, stride)), (matrices, x)
+    return jnp.einsum("rcmk,rck...->rcm...", matrices, _stack(x, size, dilation, stride)), (matrices, x)
 
 
 def _stacked_product_backward(size, dilation, stride, residuals, dy):  # type: ignore[no-untyped-def]
     matrices, x = residuals
     shifts = _stack(x, size, dilation, stride)
-    dmatrices = jnp.einsum("rcmn,rckn->rcmk", dy, shifts)
-    dshifts = jnp.einsum("rcmk,rcmn->rckn", matrices, dy)
+    dmatrices = jnp.einsum("rcmn,rckn->rcmk" if dy.ndim == 4 else "rcmnb,rcknb->rcmk", dy, shifts)
+    dshifts = jnp.einsum("rcmk,rcm...->rck...", matrices, dy)
     return dmatrices, _unstack(dshifts, x.shape, size, dilation, stride)
 
 
@@ -170,7 +170,7 @@ _stacked_product.defvjp(_stacked_product_forward, _stacked_product_backward)
 
 
 def _stack(x: jax.Array, size: int, dilation: int, stride: int) -> jax.Array:
-    """float[R, C, H, W, B] -> float[R, C, K * H, W' * B]: the inputs of every tap along the width."""
+    """float[R, C, H, W, B] -> float[R, C, K * H, W' * B] or [.., W', B]: the inputs of every tap along the width."""
     rows, channels, height, width, batch = x.shape
     outputs, padding = -(-width // stride), dilation * (size // 2)
     reach = (outputs - 1) * stride + dilation * (size - 1) + 1
@@ -179,7 +179,7 @@ def _stack(x: jax.Array, size: int, dilation: int, stride: int) -> jax.Array:
         lax.slice_in_dim(padded, tap * dilation, tap * dilation + (outputs - 1) * stride + 1, stride, axis=3)
         for tap in range(size)
     ]
-    return jnp.stack(shifts, axis=2).reshape(rows, channels, size * height, outputs * batch)
+    return flattened(jnp.stack(shifts, axis=2).reshape(rows, channels, size * height, outputs, batch), 3)
 
 
 def _unstack(shifts: jax.Array, shape: tuple[int, ...], size: int, dilation: int, stride: int) -> jax.Array:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from jaxdarts.bilevel import (
     HYPERGRADIENTS,
@@ -46,6 +47,7 @@ from jaxdarts.methods import (
 from jaxdarts.networks import OPERATIONS, Supernet
 from jaxdarts.runs.benchmark import find_benchmark
 from jaxdarts.runs.config import REMATS, SearchConfig, stopping_rule
+from jaxdarts.runs.devices import data_mesh, images_in_memory, replicate
 from jaxdarts.runs.inputs import (
     SearchData,
     augmented,
@@ -88,6 +90,7 @@ class Search(NamedTuple):
     """All that a run needs; the functions are jitted, and compile when first called."""
 
     config: SearchConfig
+    mesh: Mesh | None  # of the devices that batches are split over
     space: CellSpace
     dataset: Dataset
     data: SearchData
@@ -108,8 +111,9 @@ def assemble(config: SearchConfig, together: int = 1) -> Search:
     """Reads the data and prepares everything; compiles nothing. `together`: searches computed at a time, for memory.
 
     Raises:
-      InputError: the space, the data or a size cannot be used.
+      InputError: the space, the data, a size or the number of devices cannot be used.
     """
+    mesh = data_mesh(config.devices, config.batch_size)
     space = load_space(config.space, OPERATIONS)
     benchmark = find_benchmark(config, space)
     dataset = read_dataset(config)
@@ -130,11 +134,12 @@ def assemble(config: SearchConfig, together: int = 1) -> Search:
     method = build_method(config, problem)
     if method.relax is not None:
         problem = problem._replace(relax=method.relax)
-    data = SearchData(*(on_device(dataset, part) for part in (train, valid)))
+    data = SearchData(*(on_device(dataset, part, mesh) for part in (train, valid)))
     steps = steps_per_epoch(len(train), config.batch_size)
-    init, order = starting(config, jax.jit(method.init), len(train))
+    init, order = starting(config, jax.jit(method.init), len(train), mesh)
     return Search(
         config=config,
+        mesh=mesh,
         space=space,
         dataset=dataset,
         data=data,
@@ -143,15 +148,18 @@ def assemble(config: SearchConfig, together: int = 1) -> Search:
         steps_per_epoch=steps,
         init=init,
         order=order,
-        step=_step(config, dataset, method, steps),
-        validate=Validator(config, dataset, problem, data),
-        hessian_product=_hessian_product(config, dataset, problem, data),
+        step=_step(config, dataset, method, steps, mesh),
+        validate=Validator(config, dataset, problem, data, mesh),
+        hessian_product=_hessian_product(config, dataset, problem, data, mesh),
         benchmark=benchmark,
     )
 
 
 def starting(
-    config: SearchConfig, jitted_init: Callable[[jax.Array], SearchState], num_images: int
+    config: SearchConfig,
+    jitted_init: Callable[[jax.Array], SearchState],
+    num_images: int,
+    mesh: Mesh | None = None,
 ) -> tuple[Callable[[], SearchState], Callable[[int], Draws]]:
     """`Search.init` and `Search.order` of a configuration, whose seed and L2 may be a population member's own."""
     init_key, order_key, draw_key = jax.random.split(jax.random.key(config.seed), 3)
@@ -162,7 +170,8 @@ def starting(
         return _with_temperature(config, state)
 
     def order(epoch: int) -> Draws:
-        return Draws(_order(order_key, jnp.int32(epoch), num_images), draw_key, jnp.float32(config.cutout))
+        draws = Draws(_order(order_key, jnp.int32(epoch), num_images), draw_key, jnp.float32(config.cutout))
+        return replicate(draws, mesh)
 
     return init, order
 
@@ -182,7 +191,8 @@ def build_problem(
         return SearchProblem(space, supernet, image_shape, working_dtype(config), compute_dtype=compute_dtype(config))
 
     if config.remat == "auto":
-        return problem(cells_to_rematerialise(problem(0), together * config.batch_size))
+        images = images_in_memory(config.devices, together * config.batch_size)
+        return problem(cells_to_rematerialise(problem(0), images))
     blocks = len(problem(0).supernet.blocks)
     return problem({"off": 0, "on": blocks}[config.remat] if config.remat in REMATS else int(config.remat))
 
@@ -262,7 +272,7 @@ def build_hypergradient(config: SearchConfig) -> HypergradientFn:
 
 
 def _step(
-    config: SearchConfig, dataset: Dataset, method: SearchMethod, steps: int
+    config: SearchConfig, dataset: Dataset, method: SearchMethod, steps: int, mesh: Mesh | None
 ) -> Callable[..., tuple[SearchState, EpochSums, jax.Array]]:
     """One step on batches drawn on the device. The third result is finite as long as everything is."""
 
@@ -272,8 +282,8 @@ def _step(
         train_indices = train_batch_indices(draws.order, step % steps, config.batch_size)
         # The outer objective's batch is drawn anew at every step, as the reference takes the first of a fresh shuffle.
         valid_indices = random_batch_indices(pick_key, data.valid.labels.shape[0], config.batch_size)
-        train_batch = augmented(config, dataset, data.train, train_indices, train_key, draws.cutout)
-        return train_batch, augmented(config, dataset, data.valid, valid_indices, valid_key, draws.cutout)
+        train_batch = augmented(config, dataset, data.train, train_indices, train_key, draws.cutout, mesh)
+        return train_batch, augmented(config, dataset, data.valid, valid_indices, valid_key, draws.cutout, mesh)
 
     @jax.jit
     def accumulate(sums: EpochSums, info: SearchInfo) -> tuple[EpochSums, jax.Array]:
@@ -295,7 +305,7 @@ def is_whole(config: SearchConfig) -> bool:
 
 
 def _hessian_product(
-    config: SearchConfig, dataset: Dataset, problem: SearchProblem, data: SearchData
+    config: SearchConfig, dataset: Dataset, problem: SearchProblem, data: SearchData, mesh: Mesh | None
 ) -> Callable[[SearchState, Any], Any]:
     """Products of the alpha-Hessian of the outer objective, averaged over held validation batches.
 
@@ -307,7 +317,7 @@ def _hessian_product(
 
     @jax.jit
     def inputs(state: SearchState, valid: Batch, indices: jax.Array) -> LossInputs:
-        batch = plain(config, dataset, valid, indices)
+        batch = plain(config, dataset, valid, indices, mesh)
         # Drop path is there with probability 0 where steps have it: the steps' mixed product is the same program.
         drops = config.drop_path > 0
         key = jax.random.key(0) if drops or problem.needs_key else None

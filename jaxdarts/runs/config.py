@@ -199,6 +199,9 @@ class SearchConfig:
     """First cells (of nasbench201 blocks) of which a backward pass keeps only the inputs and computes the inside again,
     which takes less memory and longer: a number, off (none), on (all), or auto (as few as keep a gradient within 8 GB
     on a CPU, and within three quarters of the memory anywhere)."""
+    devices: int = 1
+    """Devices that every batch is split over: the first ones, of each process where there are several. The result is
+    that of one device, up to rounding."""
     step_compilation: str = "auto"
     """whole (one program a step), parts (a gradient and a product program, each used several times: compiles in half
     the time), or auto: parts on a CPU, whole elsewhere."""
@@ -226,7 +229,7 @@ PRESETS: dict[str, SearchConfig] = {
     ),
 }
 
-# May change between a run and its continuation: they do not touch the result.
+# May change between a run and its continuation: they do not touch the result, `devices` no more than by rounding.
 CHANGEABLE_FIELDS = (
     "preset",
     "data_dir",
@@ -235,11 +238,14 @@ CHANGEABLE_FIELDS = (
     "checkpoint_every_minutes",
     "checkpoints_to_keep",
     "tensorboard",
+    "devices",
 )
 
 
 _CHECKS = [
-    *at_least(1, "epochs", "batch_size", "channels", "cells", "unrolled_steps", "neumann_terms", "cg_max_steps"),
+    *at_least(
+        1, "epochs", "batch_size", "channels", "cells", "unrolled_steps", "neumann_terms", "cg_max_steps", "devices"
+    ),
     *at_least(1, "cutout_length", "curvature_batches", "curvature_products", "checkpoints_to_keep"),
     *at_least(0, "crop_padding", "curvature_every", "checkpoint_every_minutes", "cg_damping", "l2", "alpha_l2"),
     *at_least(0, "learning_rate_min", "alpha_init_scale", "es_first_epoch", "ada_max_l2", "spectrum_size"),

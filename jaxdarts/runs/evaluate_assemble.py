@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxdarts.bilevel import weight_optimiser
 from jaxdarts.data import (
@@ -26,6 +27,7 @@ from jaxdarts.methods import Batch, RetrainInfo, RetrainMethod, RetrainProblem, 
 from jaxdarts.methods.retraining import retrained_sums
 from jaxdarts.networks import OPERATIONS, DiscreteNetwork, NetworkCost, network_cost
 from jaxdarts.networks.macro import MACROS, check_cells
+from jaxdarts.runs.devices import data_mesh, replicate
 from jaxdarts.runs.evaluate_config import EvaluateConfig, TrainingConfig
 from jaxdarts.runs.inputs import augmented, compute_dtype, on_device, plain, read_dataset, working_dtype
 from jaxdarts.spaces import Architecture, find_genotype, load_space
@@ -52,6 +54,7 @@ class Images(NamedTuple):
     train: Batch  # [N, H, W, C]
     valid: Batch | None  # held out of the training images
     test: Batch | None  # None: nothing is tested
+    mesh: Mesh | None = None  # of the devices that batches are split over
 
 
 class Training(NamedTuple):
@@ -69,6 +72,7 @@ class Evaluation(NamedTuple):
     """All that a run needs; the functions are jitted, and compile when first called."""
 
     config: EvaluateConfig
+    mesh: Mesh | None  # of the devices that batches are split over
     genotype: Architecture
     dataset: Dataset
     data: Batch  # images to train on, as stored (uint8 or float), [N, H, W, C], on the device
@@ -101,9 +105,10 @@ def assemble_evaluation(config: EvaluateConfig, genotype: Architecture) -> Evalu
     """Reads the data and prepares everything; compiles nothing.
 
     Raises:
-      InputError: the data or a size cannot be used.
+      InputError: the data, a size or the number of devices cannot be used.
     """
-    return build_evaluation(config, genotype, read_images(config))
+    mesh = data_mesh(config.devices, config.batch_size)
+    return build_evaluation(config, genotype, read_images(config, mesh))
 
 
 def build_evaluation(config: EvaluateConfig, genotype: Architecture, images: Images) -> Evaluation:
@@ -112,6 +117,7 @@ def build_evaluation(config: EvaluateConfig, genotype: Architecture, images: Ima
     init_key, order_key, draw_key = seed_keys(config.seed)
     return Evaluation(
         config=config,
+        mesh=images.mesh,
         genotype=genotype,
         dataset=images.dataset,
         data=images.train,
@@ -121,7 +127,7 @@ def build_evaluation(config: EvaluateConfig, genotype: Architecture, images: Ima
         cost=training_cost(config, genotype, images.dataset),
         steps_per_epoch=training.steps_per_epoch,
         init=lambda: training.init(init_key),
-        order=lambda epoch: training.order(order_key, jnp.int32(epoch)),
+        order=lambda epoch: replicate(training.order(order_key, jnp.int32(epoch)), images.mesh),
         step=partial(training.step, draw_key),
         measure=training.measure,
     )
@@ -133,14 +139,15 @@ def seed_keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     return init_key, order_key, draw_key
 
 
-def read_images(config: TrainingConfig) -> Images:
-    """Reads the data. Raises InputError where it or a size cannot be used."""
+def read_images(config: TrainingConfig, mesh: Mesh | None = None) -> Images:
+    """Reads the data, onto every device of the mesh. Raises InputError where it or a size cannot be used."""
     dataset = read_dataset(config)
     if dataset.test_images is None or dataset.test_labels is None:
         raise InputError(f"dataset: {config.dataset!r} has no test images, on which an evaluation reports its error")
     train, valid = _split(config, dataset)
-    test = Batch(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels))
-    return Images(dataset, on_device(dataset, train), on_device(dataset, valid) if len(valid) else None, test)
+    test = replicate(Batch(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels)), mesh)
+    held_out = on_device(dataset, valid, mesh) if len(valid) else None
+    return Images(dataset, on_device(dataset, train, mesh), held_out, test, mesh)
 
 
 def training_cost(config: TrainingConfig, genotype: Architecture, dataset: Dataset) -> NetworkCost:
@@ -172,8 +179,8 @@ def assemble_training(config: TrainingConfig, genotype: Architecture, images: Im
         steps_per_epoch=steps,
         init=jax.jit(method.init),
         order=jax.jit(lambda key, epoch: epoch_order(jax.random.fold_in(key, epoch), size)),
-        step=_step(config, dataset, method, steps),
-        measure=_measure(config, dataset, problem),
+        step=_step(config, dataset, method, steps, images.mesh),
+        measure=_measure(config, dataset, problem, images.mesh),
     )
 
 
@@ -210,7 +217,7 @@ def _split(config: TrainingConfig, dataset: Dataset) -> tuple[np.ndarray, np.nda
 
 
 def _step(
-    config: TrainingConfig, dataset: Dataset, method: RetrainMethod, steps: int
+    config: TrainingConfig, dataset: Dataset, method: RetrainMethod, steps: int, mesh: Mesh | None
 ) -> Callable[..., tuple[RetrainState, RetrainSums, jax.Array]]:
     """One step on a batch drawn on the device. The third result is finite as long as everything is."""
 
@@ -218,7 +225,7 @@ def _step(
         key: jax.Array, state: RetrainState, sums: RetrainSums, data: Batch, order: jax.Array
     ) -> tuple[RetrainState, RetrainSums, jax.Array]:
         indices = train_batch_indices(order, state.step % steps, config.batch_size)
-        batch = augmented(config, dataset, data, indices, jax.random.fold_in(key, state.step))
+        batch = augmented(config, dataset, data, indices, jax.random.fold_in(key, state.step), mesh=mesh)
         state, info = method.step(state, batch)
         sums = jax.tree.map(lambda total, value: total + value.astype(total.dtype), sums, RetrainSums(*info))
         return state, sums, _finite(info)
@@ -231,13 +238,13 @@ def _finite(info: RetrainInfo) -> jax.Array:
 
 
 def _measure(
-    config: TrainingConfig, dataset: Dataset, problem: RetrainProblem
+    config: TrainingConfig, dataset: Dataset, problem: RetrainProblem, mesh: Mesh | None
 ) -> Callable[[RetrainState, Batch], tuple[float, float]]:
     @jax.jit
     def sums(
         params: Any, batch_stats: Any, data: Batch, indices: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        return retrained_sums(problem, params, batch_stats, plain(config, dataset, data, indices), mask)
+        return retrained_sums(problem, params, batch_stats, plain(config, dataset, data, indices, mesh), mask)
 
     def measure(state: RetrainState, data: Batch) -> tuple[float, float]:
         size = data.labels.shape[0]

@@ -100,6 +100,9 @@ class EvaluateConfig(TrainingConfig, _Genotype):
     """Newest checkpoints that are kept."""
     tensorboard: bool = False
     """Also write the metrics for TensorBoard (extra `tensorboard`)."""
+    devices: int = 1
+    """Devices that every batch is split over: the first ones, of each process where there are several. The result is
+    that of one device, up to rounding."""
 
 
 EVALUATE_PRESETS: dict[str, EvaluateConfig] = {

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TextIO
 from jaxdarts.methods import RetrainState
 from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.device import device_name, precision
+from jaxdarts.runs.devices import traced_for
 from jaxdarts.runs.draw import save_cells
 from jaxdarts.runs.evaluate_assemble import Evaluation, RetrainSums, assemble_evaluation, choose_genotype
 from jaxdarts.runs.evaluate_config import EvaluateConfig, check_evaluate_config
@@ -66,7 +67,7 @@ def run_evaluation(
         genotype = recorded_genotype(folder_path)
     else:
         genotype = choose_genotype(config)
-    with precision(config.precision):
+    with precision(config.precision), traced_for(config.devices):
         enable_compilation_cache()
         evaluation = assemble_evaluation(config, genotype)
         device = device_name()

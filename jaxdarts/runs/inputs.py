@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from jaxdarts.data import Dataset, augment, load_dataset, normalise, take_batch, to_unit
 from jaxdarts.methods import Batch
 from jaxdarts.runs.config import SearchConfig
+from jaxdarts.runs.devices import replicate, split_batch
 from jaxdarts.runs.folder import RunConfig
 
 
@@ -41,9 +43,9 @@ def data_seed(config: RunConfig) -> int:
     return config.seed if given is None else given
 
 
-def on_device(dataset: Dataset, part: np.ndarray) -> Batch:
-    """The training images with these indices, as stored."""
-    return Batch(jnp.asarray(dataset.train_images[part]), jnp.asarray(dataset.train_labels[part]))
+def on_device(dataset: Dataset, part: np.ndarray, mesh: Mesh | None = None) -> Batch:
+    """The training images with these indices, as stored; on every device of the mesh."""
+    return replicate(Batch(jnp.asarray(dataset.train_images[part]), jnp.asarray(dataset.train_labels[part])), mesh)
 
 
 def augmented(
@@ -53,8 +55,9 @@ def augmented(
     indices: jax.Array,
     key: jax.Array,
     cutout_probability: ArrayLike = 1.0,
+    mesh: Mesh | None = None,
 ) -> Batch:
-    """A batch as it is trained on. `cutout_probability`: of an image, where cutout is on."""
+    """A batch as it is trained on, split over the mesh. `cutout_probability`: of an image, where cutout is on."""
     images, labels = take_batch(data, indices)
     images = augment(
         key,
@@ -66,13 +69,14 @@ def augmented(
         cutout_length=config.cutout_length if config.cutout else 0,
         cutout_probability=cutout_probability,
     )
-    return Batch(images.astype(working_dtype(config)), labels)
+    return split_batch(Batch(images.astype(working_dtype(config)), labels), mesh)
 
 
-def plain(config: RunConfig, dataset: Dataset, data: Batch, indices: jax.Array) -> Batch:
-    """A batch as it is measured on: normalised only."""
+def plain(config: RunConfig, dataset: Dataset, data: Batch, indices: jax.Array, mesh: Mesh | None = None) -> Batch:
+    """A batch as it is measured on: normalised only; split over the mesh."""
     images, labels = take_batch(data, indices)
-    return Batch(normalise(to_unit(images), dataset.mean, dataset.std).astype(working_dtype(config)), labels)
+    images = normalise(to_unit(images), dataset.mean, dataset.std)
+    return split_batch(Batch(images.astype(working_dtype(config)), labels), mesh)
 
 
 def working_dtype(config: RunConfig) -> Any:

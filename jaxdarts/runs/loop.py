@@ -15,6 +15,7 @@ from jaxdarts.runs.assemble import EpochSums, Search, assemble
 from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.config import SearchConfig, check_config
 from jaxdarts.runs.device import device_name, precision
+from jaxdarts.runs.devices import traced_for
 from jaxdarts.runs.events import Event, describe, make_event, stopped_at
 from jaxdarts.runs.folder import RunFolder
 from jaxdarts.runs.interrupt import Interrupt, catch_interrupts
@@ -51,7 +52,7 @@ def run_search(
     folder_path = None if run_dir is None else Path(run_dir)
     check_config(config)
     check_run_dir(config, folder_path, resume)
-    with precision(config.precision):
+    with precision(config.precision), traced_for(config.devices):
         enable_compilation_cache()
         is_population = len(member_configs(config)) > 1
         population = assemble_population(config) if is_population else None

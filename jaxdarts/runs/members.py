@@ -75,6 +75,10 @@ def check_population(config: SearchConfig) -> None:
         raise InputError(f"population must be {len(members)}, one for each of strengths; got {config.population}")
     if len(members) == 1:
         return
+    if config.devices > 1:
+        raise InputError(
+            f"devices must be 1 for a population, whose members share all devices there are; got {config.devices}"
+        )
     if members[-1].seed >= 2**32:
         raise InputError(
             f"seed must be at most {2**32 - len(members)} for a population of {len(members)}; got {config.seed}"

@@ -76,7 +76,7 @@ def kept_bytes(problem: SearchProblem, batch_size: int) -> int:
 
 def memory_bytes() -> int | None:
     """Of the first device; on a CPU the machine's. None where neither says."""
-    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     if limit is not None:
         return int(limit)
     try:

@@ -33,6 +33,7 @@ class Population(NamedTuple):
     init: Callable[[], SearchState]
     order: Callable[[int], Draws]  # epoch -> what its steps draw from
     step: Step  # may donate state and sums
+    mesh: None = None  # of devices that batches are split over: members are split, not batches
 
 
 def assemble_population(config: SearchConfig) -> Population:

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TextIO, TypeVar
 
 import jax
+from jax.sharding import Mesh
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.runs import tensorboard
 from jaxdarts.runs.checkpoint import Checkpoints
 from jaxdarts.runs.config import SearchConfig
+from jaxdarts.runs.devices import replicate
 from jaxdarts.runs.evaluate_config import EvaluateConfig
 from jaxdarts.runs.folder import (
     RunConfig,
@@ -39,6 +41,10 @@ SteppedConfig = SearchConfig | EvaluateConfig
 
 class Steps(Protocol):
     """What a run needs of the functions that it steps with."""
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """Of the devices, if there are several."""
 
     @property
     def data(self) -> Any:
@@ -178,7 +184,7 @@ class SteppedRun(ABC, Generic[State, Result]):
         """The state at the end of an earlier epoch, and its step."""
         step = (epoch + 1) * self.steps.steps_per_epoch
         state, _ = self.checkpoints.restore(step, self._like()).state
-        return state, step
+        return replicate(state, self.steps.mesh), step
 
     def _start(self) -> tuple[State, Any, int, float]:
         with warnings.catch_warnings(record=True) as caught:
@@ -201,7 +207,8 @@ class SteppedRun(ABC, Generic[State, Result]):
         """The rest of an epoch from `step` on, its measurements and its checkpoint."""
         began = time.monotonic() - seconds
         end = (epoch + 1) * self.steps.steps_per_epoch
-        state = self.start_epoch(state, epoch)
+        # What was set or restored is where the rest is, so that no step is compiled anew for it.
+        state, sums = replicate((self.start_epoch(state, epoch), sums), self.steps.mesh)
         order = self.steps.order(epoch)
         pending: jax.Array | None = None
         while step < end:

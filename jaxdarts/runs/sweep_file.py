@@ -146,8 +146,12 @@ def _points(tables: Mapping[str, Any]) -> typing.Iterator[SweepPoint]:
 def _evaluation(search: SearchConfig, name: str, given: Mapping[str, Any]) -> EvaluateConfig:
     shared = {field: getattr(search, field) for field in _SHARED}
     config = _config(EvaluateConfig, EVALUATE_PRESETS, {**shared, **given, "genotype": name})
+    from jaxdarts.networks.macro import check_cells  # imports JAX, for which --help should not wait
+    from jaxdarts.spaces import load_space
+
     try:
         check_evaluate_config(config)
+        check_cells(load_space(search.space).macro, config.cells)
     except InputError as error:
         raise InputError(f"in [evaluate]: {error}") from None
     return config

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxdarts.data import Dataset, eval_batches
 from jaxdarts.methods import Batch, SearchProblem, SearchState, as_given, eval_mode_sums
@@ -32,9 +33,13 @@ class Validator:
         dataset: Dataset,
         problem: SearchProblem,
         data: SearchData,
+        mesh: Mesh | None = None,
         together: int | None = None,
     ) -> None:
-        """`together`: architectures that one program scores; None: one on a CPU, which gains nothing by more."""
+        """`mesh`: of the devices, if several.
+
+        `together`: architectures that one program scores; None: one on a CPU, which gains nothing by more.
+        """
         self._data, self._batch_size = data, config.batch_size
         self._mixing_weights = jax.jit(problem.mixing_weights)
         given = problem._replace(relax=as_given)
@@ -43,7 +48,7 @@ class Validator:
         def sums(
             state: SearchState, weights: Alpha, valid: Batch, indices: jax.Array, mask: jax.Array
         ) -> tuple[jax.Array, jax.Array]:
-            batch = plain(config, dataset, valid, indices)
+            batch = plain(config, dataset, valid, indices, mesh)
             return eval_mode_sums(given, state.params, state.batch_stats, weights, batch, mask)
 
         self._sums = sums

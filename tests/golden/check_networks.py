@@ -16,9 +16,9 @@ import optax
 from relative_errors import Arrays, Row, array_rows, group_rows, relative_error, same_keys
 
 from jaxdarts.bilevel import (
-    BETA_DECAY_PENALTIES,
     Bilevel,
     InnerStep,
+    beta_decay_penalty,
     finite_difference,
     first_order,
     unrolled,
@@ -188,7 +188,7 @@ def _check_search(case: Case) -> Iterator[Row]:
         if "eigenvalues" in arrays:
             yield Row("eigenvalues", relative_error({"": eigenvalues}, {"": np.sort(arrays["eigenvalues"])}))
     if "beta_loss" in arrays:  # of beta decay by edge (Ye et al. 2022)
-        found["beta_loss"], gradient = jax.value_and_grad(BETA_DECAY_PENALTIES["edge"])(alpha)
+        found["beta_loss"], gradient = jax.value_and_grad(beta_decay_penalty)(alpha)
         yield from array_rows("beta_loss", found, arrays)
         reference = case.by_cell("beta_grad")
         yield Row("beta_grad", relative_error(same_keys("beta_grad", gradient, reference), reference))

@@ -67,7 +67,11 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     ("momentum", 1.0, "momentum must be at least 0 and less than 1; got 1.0"),
     ("train_portion", 1.0, "train_portion must be greater than 0 and less than 1; got 1.0"),
     ("train_portion", 0, "train_portion must be greater than 0 and less than 1; got 0"),
-    ("method", "darts-es ", "unknown method 'darts-es '; choose from beta-darts, darts, darts-ada, darts-es, random"),
+    (
+        "method",
+        "darts-es ",
+        "unknown method 'darts-es '; choose from beta-darts, darts, darts-ada, darts-es, r-darts-dp",
+    ),
     ("es_rule", "papers", "unknown es_rule 'papers'; choose from code, paper, quick"),
     ("es_window", 4, "es_window must be odd, since the average is centred; got 4"),
     ("es_window", 0, "es_window must be at least 1; got 0"),

@@ -50,7 +50,7 @@ def test_paper_is_the_published_evaluation() -> None:
 BAD_VALUES: list[tuple[str, Any, str]] = [
     ("genotype", "", "genotype must be a name such as DARTS_V2, a file or the folder of a search; got ''"),
     ("channels", 0, "channels must be at least 1; got 0"),
-    ("cells", 2, "cells must be at least 3; got 2"),
+    ("cells", 0, "cells must be at least 1; got 0"),
     ("valid_portion", 1.0, "valid_portion must be at least 0 and less than 1; got 1.0"),
     ("drop_path", 1.0, "drop_path must be at least 0 and less than 1; got 1.0"),
     ("learning_rate", float("nan"), "learning_rate must be a finite number; got nan"),
