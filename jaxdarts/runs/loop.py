@@ -24,6 +24,7 @@ from jaxdarts.runs.interrupt import Interrupt, catch_interrupts
 from jaxdarts.runs.measure import measure_epoch
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.record import DIAGNOSTICS_FILE
+from jaxdarts.runs.regularisers import describe_regularisers
 from jaxdarts.runs.report import write_report
 from jaxdarts.runs.stepping import SteppedRun, check_run_dir, open_run_dir
 from jaxdarts.spaces import Genotype, space_to_json
@@ -131,6 +132,7 @@ class _Run(SteppedRun[SearchState, SearchResult]):
             + (f", {rematerialised} cells rematerialised" if rematerialised else ""),
             "method": config.method
             + (f", hypergradient {config.hypergradient}" if "alpha" in self.search.method.learns else ""),
+            **{name.lower(): text for name, text in describe_regularisers(config).items()},
             "run": f"{config.epochs} epochs of {self.search.steps_per_epoch} steps, batch {config.batch_size}, "
             f"seed {config.seed}",
             "device": self.device,
