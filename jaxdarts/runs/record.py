@@ -49,9 +49,12 @@ class RunRecord:
     @property
     def rule(self) -> StoppingRule:
         """By which eigenvalues were smoothed and, where the method has a rule, judged."""
-        return stopping_rule(
-            SearchConfig(**{name: self.config[name] for name in field_names(SearchConfig) if name in self.config})
-        )
+        return stopping_rule(self.settings)
+
+    @property
+    def settings(self) -> SearchConfig:
+        """The configuration; what an older version did not record has its default."""
+        return SearchConfig(**{name: self.config[name] for name in field_names(SearchConfig) if name in self.config})
 
     @property
     def learns_alpha(self) -> bool:

@@ -68,6 +68,18 @@ def temperature(config: SearchConfig, epoch: int) -> float | None:
     return TEMPERATURE_SCHEDULES[config.temperature_schedule](start, end, epoch / max(config.epochs - 1, 1))
 
 
+def describe_regularisers(config: SearchConfig) -> dict[str, str]:
+    """What is on of Beta-Decay and temperature, by name."""
+    found = {}
+    weight = greatest_beta_weight(config)
+    if weight is not None:
+        found["Beta-Decay"] = f"{config.beta_variant}, {config.beta_schedule}, weight up to {weight:g}"
+    if temperature(config, 0) is not None:
+        first, last = (temperature(config, epoch) or 1.0 for epoch in (0, config.epochs - 1))
+        found["Temperature"] = f"{config.temperature_schedule}, {first:g} to {last:g}, of {config.temperature_form}"
+    return found
+
+
 def check_regularisers(config: SearchConfig) -> None:
     """Refuses settings that would have no effect, or contradict each other.
 

@@ -21,6 +21,7 @@ from jaxdarts.runs.folder import one_line_errors, run_command
 from jaxdarts.runs.page import Quantities, card, escape, number, render_page, time_text, versions_text
 from jaxdarts.runs.population_report import render_population
 from jaxdarts.runs.record import RunRecord, is_population, read_config, read_run
+from jaxdarts.runs.regularisers import describe_regularisers
 from jaxdarts.runs.tabulate_config import TabulateConfig
 from jaxdarts.runs.tabulate_report import write_table_report
 
@@ -93,7 +94,7 @@ def _render(run: RunRecord) -> str:
             "Data set": run.config.get("dataset"),
             "Method": run.config.get("method"),
             "Hypergradient": run.config.get("hypergradient") if run.learns_alpha else "none",
-            **_regularisers(run),
+            **(describe_regularisers(run.settings) if run.learns_alpha else {}),
             "Seed": run.config.get("seed"),
             "Epochs": f"{len(run.epochs)} of {run.config.get('epochs', len(run.epochs))}",
             "Time": time_text(run),
@@ -109,16 +110,6 @@ def _render(run: RunRecord) -> str:
         run=run,
         quantities=SEARCH_QUANTITIES,
     )
-
-
-def _regularisers(run: RunRecord) -> dict[str, str]:
-    """Facts about what the run has of them."""
-    facts = {}
-    if run.values("beta_weight")[-1] is not None:
-        facts["Beta-Decay"] = f"{run.config.get('beta_variant')}, {run.config.get('beta_schedule')}"
-    if run.values("temperature")[-1] is not None:
-        facts["Temperature"] = f"{run.config.get('temperature_schedule')}, of {run.config.get('temperature_form')}"
-    return facts
 
 
 def _outcome(run: RunRecord) -> Iterable[str]:

@@ -15,6 +15,7 @@ from jaxdarts.runs.folder import RunFolder, one_line_errors
 from jaxdarts.runs.measure import select
 from jaxdarts.runs.metrics import truncate_metrics
 from jaxdarts.runs.record import DIAGNOSTICS_FILE, METRICS_FILE
+from jaxdarts.runs.regularisers import describe_regularisers
 from jaxdarts.runs.report import write_report
 from jaxdarts.spaces import Architecture, genotype_from_json
 from jaxdarts.spaces.files import GENOTYPE_FILE
@@ -44,6 +45,7 @@ def search_facts(search: Search, num_weights: int) -> dict[str, str]:
         + (f", {rematerialised} cells rematerialised" if rematerialised else ""),
         "method": config.method
         + (f", hypergradient {config.hypergradient}" if "alpha" in search.method.learns else ""),
+        **{name.lower(): text for name, text in describe_regularisers(config).items()},
         "run": f"{config.epochs} epochs of {search.steps_per_epoch} steps, batch {config.batch_size}, "
         f"seed {config.seed}",
     }

@@ -215,7 +215,13 @@ def test_what_the_report_shows(adapted: SearchResult) -> None:
     np.testing.assert_allclose(np.stack(record.strengths("normal")[-1]), strengths, rtol=1e-6)
     assert record.values("spread_normal")[-1] == pytest.approx(strengths.std(-1).mean(), rel=1e-6)
     page = (adapted.run_dir / "report.html").read_text()
-    for text in ("Weight of Beta-Decay", "edge, 0-25", "linear, of softmax", "Spread of the", "alpha / temperature"):
+    for text in (
+        "Weight of Beta-Decay",
+        "edge, 0-25, weight up to 25",
+        "linear, 2 to 0.5, of",
+        "Spread of the",
+        "alpha / temperature",
+    ):
         assert text in page, text
 
 
