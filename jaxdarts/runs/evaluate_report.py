@@ -67,6 +67,8 @@ def _outcome(run: EvaluationRecord) -> Iterable[str]:
     if tested:
         last = max(tested)
         yield f"The test error after {'the last epoch' if run.finished else f'epoch {last}'} is {tested[last]:.2%}."
+    elif run.finished and (valid_error := run.values("valid_error")[-1]) is not None:
+        yield f"The validation error after the last epoch is {valid_error:.2%}; nothing was tested."
     best = best_epoch(run.metrics)
     if best is not None and best in tested:
         valid = dict(zip(run.epochs, run.values("valid_error"), strict=True))[best]

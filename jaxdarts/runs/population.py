@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdarts.methods import SearchState
@@ -24,7 +24,12 @@ Step = Callable[..., tuple[SearchState, EpochSums, jax.Array]]
 
 
 class Population(NamedTuple):
-    """All that a run of several searches needs. State, sums and draws have a leading axis of members on every leaf."""
+    """All that a run of several searches needs.
+
+    State, sums and draws have a leading axis of members on every leaf. Where members are stepped one after another,
+    `step` returns lists of the members' own states and sums, and takes either: joining and parting them at every step
+    would take a twentieth of it.
+    """
 
     config: SearchConfig
     members: tuple[Search, ...]  # each could run alone; they share data, network and compiled functions
@@ -64,7 +69,7 @@ def assemble_population(config: SearchConfig) -> Population:
     return Population(
         config=config,
         members=tuple(members),
-        data=shared.data,
+        data=shared.data if len(devices) < 2 else jax.device_put(shared.data, NamedSharding(mesh_of(devices), P())),
         steps_per_epoch=shared.steps_per_epoch,
         init=lambda: stack([member.init() for member in members]),
         order=lambda epoch: stack([member.order(epoch) for member in members]),
@@ -103,24 +108,37 @@ def side_by_side(
       devices: several share the members evenly, with no communication; needs `whole`.
     """
 
+    def in_turn(state: Any, sums: Any, data: SearchData, draws: Draws) -> Any:
+        rows = zip(*(apart(part, num_members) for part in (state, sums, draws)), strict=True)
+        states, all_sums, finite = zip(*(step(*row[:2], data, row[2]) for row in rows), strict=True)
+        return list(states), list(all_sums), stack(finite)
+
     def together(state: SearchState, sums: EpochSums, data: SearchData, draws: Draws) -> Any:
-        if by_map and not whole:
-            rows = zip(*(unstack(part, num_members) for part in (state, sums, draws)), strict=True)
-            return stack([step(*row[:2], data, row[2]) for row in rows])
         one = lambda row: step(row[0], row[1], data, row[2])  # noqa: E731
         return jax.lax.map(one, (state, sums, draws)) if by_map else jax.vmap(one)((state, sums, draws))
 
     if not whole:
-        return together
+        return in_turn if by_map else together
     if len(devices) < 2:
         return jax.jit(together, donate_argnums=(0, 1))
-    mesh = jax.make_mesh((len(devices),), (_AXIS,), (jax.sharding.AxisType.Auto,), devices=devices)
-    apart, everywhere = P(_AXIS), P()
+    mesh = mesh_of(devices)
+    split, copied = P(_AXIS), P()
     sharded = jax.shard_map(
-        together, mesh=mesh, in_specs=(apart, apart, everywhere, apart), out_specs=apart, check_vma=False
+        together, mesh=mesh, in_specs=(split, split, copied, split), out_specs=split, check_vma=False
     )
-    specs = (apart, apart, everywhere, apart)
-    return jax.jit(sharded, in_shardings=tuple(NamedSharding(mesh, spec) for spec in specs), donate_argnums=(0, 1))
+    jitted = jax.jit(sharded, donate_argnums=(0, 1))
+
+    def placed(state: SearchState, sums: EpochSums, data: SearchData, draws: Draws) -> Any:
+        # Does nothing to what lies there already: all but the draws and, at the start of an epoch, state and sums.
+        state, sums, draws = jax.device_put((state, sums, draws), NamedSharding(mesh, split))
+        return jitted(state, sums, data, draws)
+
+    return placed
+
+
+def mesh_of(devices: Sequence[jax.Device]) -> Mesh:
+    """Devices in a row, along the members' axis."""
+    return jax.make_mesh((len(devices),), (_AXIS,), (jax.sharding.AxisType.Auto,), devices=devices)
 
 
 @jax.jit
@@ -133,3 +151,13 @@ def stack(trees: Sequence[Any]) -> Any:
 def unstack(tree: Any, count: int) -> list[Any]:
     """The inverse of `stack`."""
     return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(count)]
+
+
+def apart(tree: Any, count: int) -> list[Any]:
+    """`unstack`, of what is not yet a list of the members' own trees."""
+    return tree if isinstance(tree, list) else unstack(tree, count)
+
+
+def joined(tree: Any) -> Any:
+    """`stack`, of what is a list of the members' own trees."""
+    return stack(tree) if isinstance(tree, list) else tree

@@ -8,23 +8,22 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TextIO
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdarts.errors import RunError, RunInterrupted
 from jaxdarts.methods import RollBack, SearchState
 from jaxdarts.runs import tensorboard
 from jaxdarts.runs.assemble import EpochSums, Search
-from jaxdarts.runs.events import Event, describe, make_event, stopped_at
+from jaxdarts.runs.events import EVENTS_FILE, Event, describe, make_event, stopped_at
 from jaxdarts.runs.folder import CONFIG_FILE, RunFolder, one_line_errors, run_facts
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.measure import measure_epoch
 from jaxdarts.runs.members import describe_fields, describe_member
 from jaxdarts.runs.metrics import append_metrics, read_metrics
-from jaxdarts.runs.population import Population, unstack
+from jaxdarts.runs.population import Population, apart, joined, stack
 from jaxdarts.runs.record import DIAGNOSTICS_FILE, METRICS_FILE, member_folder
 from jaxdarts.runs.report import REPORT_FILE, write_report
-from jaxdarts.runs.schedules import drop_path, start_epoch
+from jaxdarts.runs.schedules import start_epoch
 from jaxdarts.runs.search_files import SearchResult, forget_epochs, search_facts, write_genotype, write_result
 from jaxdarts.runs.selection import Retrained, ranking, retrain, retrain_config
 from jaxdarts.runs.stepping import SteppedRun
@@ -83,14 +82,12 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
 
     def no_sums(self) -> EpochSums:
         """The sums over no steps."""
-        one = EpochSums.zero(self.members[0].search.problem.dtype)
-        return jax.tree.map(lambda leaf: jnp.zeros((len(self.members),), leaf.dtype), one)
+        return stack([EpochSums.zero(self.members[0].search.problem.dtype)] * len(self.members))
 
-    def start_epoch(self, state: SearchState, epoch: int) -> SearchState:
+    def start_epoch(self, state: Any, epoch: int) -> Any:
         """Sets what follows a schedule."""
-        state = start_epoch(self.configs[0], state, epoch)
-        values = jnp.asarray([drop_path(config, epoch) for config in self.configs], state.drop_path.dtype)
-        return dataclasses.replace(state, drop_path=values)
+        states = [start_epoch(*one, epoch) for one in zip(self.configs, self._apart(state), strict=True)]
+        return states if isinstance(state, list) else stack(states)
 
     def extra(self) -> dict[str, Any]:
         """The events of every member so far."""
@@ -157,9 +154,10 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
     def end_epoch(self, state: SearchState, step: int) -> tuple[SearchState, int]:
         """Writes what was measured to the members' folders, asks their methods, and saves the state.
 
-        The checkpoint comes last: a run that is killed before it measures the epoch again.
+        A run that is killed before the checkpoint measures the epoch again; the verdicts' files come after it.
         """
         seconds = read_metrics(self.metrics_path)[-1]["seconds"]
+        decided = []
         for member in self.members:
             if member.index not in self.records:
                 continue
@@ -175,10 +173,11 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
                 raise RunError("a method that goes back to earlier epochs cannot run as a population")
             if verdict is not None:
                 member.events = [*member.events, make_event(verdict, history)]
+                decided.append(member)
                 self.progress.message(f"member {member.index}: {describe(member.events[-1])} (Epochs counted from 0.)")
         state, step = super().end_epoch(state, step)
-        for member in self.members:
-            forget_epochs(member.folder, step // self.population.steps_per_epoch, member.events)
+        for member in decided:
+            member.folder.write_json(EVENTS_FILE, member.events)
         return state, step
 
     def conclude(self, state: SearchState, step: int) -> SearchResult:
@@ -200,7 +199,7 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
         found |= {"member": best.index, "chosen_by": chosen_by, "candidates": [candidates[i] for i in order]}
         genotype = genotypes[best.index]
         write_genotype(self.folder, genotype, found, title=best.search.space.name)
-        return SearchResult(genotype, self.folder.path, read_metrics(self.metrics_path), state)
+        return SearchResult(genotype, self.folder.path, read_metrics(self.metrics_path), joined(state))
 
     def _conclude_member(self, member: _Member, state: SearchState, step: int) -> None:
         metrics = read_metrics(member.metrics_path)
@@ -254,8 +253,11 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
 
     def _apart(self, tree: Any) -> list[Any]:
         """One pytree for each member, all on the first device."""
-        trees = unstack(tree, len(self.members))
+        trees = apart(tree, len(self.members))
         return trees if len(jax.devices()) == 1 else jax.device_put(trees, jax.devices()[0])
+
+    def _save(self, step: int, state: Any, sums: Any, seconds: float) -> None:
+        super()._save(step, joined(state), joined(sums), seconds)
 
     def _check_finite(self, value: jax.Array | None, epoch: int, step: int) -> None:
         if value is None:

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted
-from jaxdarts.methods import REGULARISATIONS, RollBack
+from jaxdarts.methods import REGULARISATIONS, RollBack, Stop
 from jaxdarts.runs import population_loop, selection, stepping
 from jaxdarts.runs.assemble import assemble
 from jaxdarts.runs.config import SearchConfig, check_config
 from jaxdarts.runs.loop import SearchResult, run_search
 from jaxdarts.runs.members import describe_member, member_configs
 from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.population import assemble_population, devices_for, stack, unstack
+from jaxdarts.runs.population import assemble_population, devices_for, joined, stack, unstack
 from jaxdarts.runs.selection import ranking
 from jaxdarts.runs.sweep_record import read_result
 from jaxdarts.spaces import load_genotype
@@ -115,7 +115,7 @@ def test_every_mapping_gives_the_same(folder: Path, unbroken: SearchResult, chan
         for _ in range(2):
             state, sums, finite = one.step(state, sums, one.data, one.order(1))
         assert finite.shape == (2,)
-        results.append((state, sums))
+        results.append((joined(state), joined(sums)))
     for left, right in zip(*map(jax.tree.leaves, results), strict=True):
         if not jax.numpy.issubdtype(left.dtype, jax.dtypes.prng_key):
             np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-4)
@@ -306,18 +306,44 @@ def test_bad_input_names_what_to_change(changes: dict[str, Any], words: list[str
         assert word in str(caught.value)
 
 
-def test_a_method_that_goes_back_ends_with_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that research code has entered in METHODS."""
+def decide(patch: pytest.MonkeyPatch, verdicts: dict[int, Any]) -> None:
+    """Lets member 0's method decide so after these epochs, and the others' go on."""
     original = population_loop.PopulationRun.__init__
 
     def init(self: Any, population: Any, *rest: Any) -> None:
-        method = population.members[0].method._replace(decide=lambda history: RollBack(0, 0.1))
-        members = tuple(member._replace(method=method) for member in population.members)
-        original(self, population._replace(members=members), *rest)
+        first, *others = population.members
+        method = first.method._replace(
+            decide=lambda history: verdicts.get(history[-1]["epoch"]), returnable=lambda epoch: range(epoch + 1)
+        )
+        original(self, population._replace(members=(first._replace(method=method), *others)), *rest)
 
-    monkeypatch.setattr(population_loop.PopulationRun, "__init__", init)
+    patch.setattr(population_loop.PopulationRun, "__init__", init)
+
+
+def test_a_method_that_goes_back_ends_with_an_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that research code has entered in METHODS."""
+    decide(monkeypatch, {0: RollBack(0, 0.1)})
     with pytest.raises(RunError, match="goes back"):
         run(robust_config(folder), folder / "back")
+
+
+def test_a_member_stops_and_the_others_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decide(monkeypatch, {1: Stop(0)})
+    config = robust_config(folder, epochs=3, checkpoints_to_keep=1, retrain_epochs=0)
+    result = run(config, folder / "stopped")
+    first, second = (result.run_dir / f"member_{i}" for i in (0, 1))
+    metrics = [read_metrics(own / "metrics.jsonl") for own in (first, second)]
+    assert [len(records) for records in metrics] == [2, 3]
+    assert result.metrics[-1]["valid_loss"] == [None, metrics[1][-1]["valid_loss"]]
+    found = json.loads((first / "diagnostics.json").read_text())
+    assert found["epoch"] == 0
+    assert found["discretisation"]["relaxed"]["loss"] == metrics[0][0]["valid_loss"]  # of that epoch's state
+    assert load_genotype(first / "genotype.json").to_json() == metrics[0][0]["genotype"]
+    with monkeypatch.context() as patch:
+        patch.setattr(population_loop.PopulationRun, "conclude", _deadly)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, folder / "stopped_and_died")
+    assert_same_result(run(config, folder / "stopped_and_died", resume=True), result)
 
 
 def test_the_member_that_diverges_is_named(folder: Path) -> None:
