@@ -35,12 +35,31 @@ def _sweep(argv: Sequence[str] | None) -> None:
     parser.add_argument(
         "--sweep-dir", metavar="DIR", help="folder for the runs; runs/ and the file's name if not given"
     )
-    parser.add_argument("--jobs", metavar="N", type=int, default=1, help="runs at a time (default 1)")
+    parser.add_argument("--jobs", metavar="N", type=int, help="runs at a time (default 1; on a cluster as many as fit)")
     parser.add_argument("--retry", action="store_true", help="also continue runs that failed earlier")
+    cluster = parser.add_argument_group("several machines, which must see the same folder DIR")
+    cluster.add_argument("--cluster", metavar="ADDRESS", help="of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT")
+    cluster.add_argument("--cpus-per-run", metavar="N", type=float, help="CPUs set aside for a run (default 1)")
+    cluster.add_argument(
+        "--gpus-per-run", metavar="N", type=float, help="GPUs for a run, or a part of one (default 1 if there are any)"
+    )
+    cluster.add_argument(
+        "--attempts", metavar="N", type=int, help="how often a run is started when machines are lost (default 3)"
+    )
     arguments = parser.parse_args(argv)
+    executor = None
+    options = {name: getattr(arguments, name) for name in ("cpus_per_run", "gpus_per_run", "attempts")}
+    options = {name: value for name, value in options.items() if value is not None}
+    if arguments.cluster is None and options:
+        raise InputError(f"{', '.join(options)}: only with --cluster ADDRESS")
+    if arguments.cluster is not None:
+        from jaxdarts.runs.sweep_cluster import RayExecutor
+
+        executor = RayExecutor(arguments.cluster, jobs=arguments.jobs, **options)
     from jaxdarts.runs.sweep_loop import raise_for_failures, run_sweep  # imports JAX, for which --help should not wait
 
-    result = run_sweep(arguments.file, arguments.sweep_dir, jobs=arguments.jobs, retry=arguments.retry)
+    jobs = 1 if arguments.jobs is None else arguments.jobs
+    result = run_sweep(arguments.file, arguments.sweep_dir, jobs=jobs, retry=arguments.retry, executor=executor)
     if any(entry["state"] == "done" for entry in result.states.values()):
         print(f"report: {result.sweep_dir / 'report.html'}")
     raise_for_failures(result)

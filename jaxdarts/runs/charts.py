@@ -206,7 +206,7 @@ def scatter_chart(identifier: str, groups: Sequence[Points], labels: tuple[str, 
     """
     if not any(group.coordinates for group in groups):
         return ""
-    figure = Figure(figsize=(5.6, 3.4), facecolor="none", layout="constrained")
+    figure = Figure(figsize=(11.4, 3.4), facecolor="none", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor="none")
     shapes = {kind: _MARKERS[index % len(_MARKERS)] for index, kind in enumerate({g.kind: None for g in groups})}
@@ -222,7 +222,7 @@ def scatter_chart(identifier: str, groups: Sequence[Points], labels: tuple[str, 
         figure.legend(
             handles=handles,
             loc="outside upper left",
-            ncols=min(4, len(handles)),
+            ncols=min(8, len(handles)),
             frameon=False,
             fontsize=9,
             labelcolor=INK,

@@ -27,8 +27,8 @@ class Population(NamedTuple):
     """All that a run of several searches needs.
 
     State, sums and draws have a leading axis of members on every leaf. Where members are stepped one after another,
-    `step` returns lists of the members' own states and sums, and takes either: joining and parting them at every step
-    would take a twentieth of it.
+    `step` returns lists of the members' own states and sums, and takes either, so that they are not joined and parted
+    at every step.
     """
 
     config: SearchConfig

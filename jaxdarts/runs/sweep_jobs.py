@@ -24,7 +24,7 @@ from jaxdarts.runs.sweep_file import SweepPoint
 from jaxdarts.runs.sweep_record import EVALUATE_FOLDER
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
-_POLL_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 
 class Stage(NamedTuple):
@@ -85,10 +85,24 @@ class Ended(NamedTuple):
     error: str | None = None
 
 
+class Lost(NamedTuple):
+    """A started job has lost its machine or was killed from outside, which `error` tells; it will start again."""
+
+    job: Job
+    seconds: float
+    error: str
+
+
+Event = Started | Ended | Lost
+
+
 class Executor(Protocol):
     """Where jobs run. One for other machines needs `Stage.arguments` and a folder that all of them see."""
 
-    def run(self, jobs: Sequence[Job], interrupt: Interrupt) -> Iterator[Started | Ended]:
+    def prepare(self, sweep_dir: Path) -> None:
+        """Called once before `run`, when nothing has been written. Raises InputError if jobs could not run."""
+
+    def run(self, jobs: Sequence[Job], interrupt: Interrupt) -> Iterator[Event]:
         """Runs all unfinished stages and says what happens; after a requested interrupt all running jobs save and end.
 
         Every job that was started ends; those that an interrupt kept from starting are not mentioned.
@@ -114,15 +128,18 @@ class LocalExecutor:
     def __init__(self, jobs: int = 1) -> None:
         self._jobs = jobs
 
-    def run(self, jobs: Sequence[Job], interrupt: Interrupt) -> Iterator[Started | Ended]:
+    def prepare(self, sweep_dir: Path) -> None:
+        """Nothing: there is nothing to connect to."""
+
+    def run(self, jobs: Sequence[Job], interrupt: Interrupt) -> Iterator[Event]:
         """As `Executor.run`."""
-        waiting, running = deque(jobs), list[_Running]()
+        waiting, running = deque(jobs), list[JobProcess]()
         # On a GPU the first process would otherwise take three quarters of the memory.
         extra = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if self._jobs > 1 else {}
         try:
             while running or (waiting and not interrupt.requested):
                 while waiting and len(running) < self._jobs and not interrupt.requested:
-                    running.append(_Running(waiting.popleft(), extra | dict(os.environ)))
+                    running.append(JobProcess(waiting.popleft(), extra | dict(os.environ)))
                     yield Started(running[-1].job)
                 for one in list(running):
                     if interrupt.requested:
@@ -131,17 +148,23 @@ class LocalExecutor:
                     if ended is not None:
                         running.remove(one)
                         yield ended
-                time.sleep(_POLL_SECONDS)
+                time.sleep(POLL_SECONDS)
         finally:
             for one in running:
                 one.stop()
 
 
-class _Running:
-    """A job between its first process and its end."""
+class JobProcess:
+    """A job between its first process and its end.
 
-    def __init__(self, job: Job, environment: dict[str, str]) -> None:
-        self.job, self._environment = job, environment
+    Its processes have this environment, are started by the command `launcher`, which their own follows, and in `cwd`.
+    """
+
+    def __init__(
+        self, job: Job, environment: dict[str, str], launcher: Sequence[str] = (), cwd: Path | None = None
+    ) -> None:
+        self.job, self._environment, self._launcher, self._cwd = job, environment, launcher, cwd
+        self.exit_code: int | None = None  # of the last process that ended; negative: the signal that killed it
         self._process: subprocess.Popen[bytes] | None = None
         self._since, self._log_start, self._stopping = time.monotonic(), 0, False
 
@@ -151,7 +174,7 @@ class _Running:
             code = self._process.poll()
             if code is None:
                 return None
-            self._process = None
+            self._process, self.exit_code = None, code
             stage = self._stage
             if not stage.is_finished:
                 if self._stopping:
@@ -178,11 +201,12 @@ class _Running:
         with open(self.job.log, "ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, *stage.arguments()],
+                [*self._launcher, sys.executable, *stage.arguments()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
+                cwd=self._cwd,
                 process_group=0,
             )
 

@@ -25,7 +25,7 @@ from jaxdarts.runs.folder import (
 from jaxdarts.runs.interrupt import catch_interrupts
 from jaxdarts.runs.progress import format_seconds
 from jaxdarts.runs.sweep_file import Sweep, read_sweep
-from jaxdarts.runs.sweep_jobs import Ended, Executor, Job, LocalExecutor, Started, make_job
+from jaxdarts.runs.sweep_jobs import Ended, Executor, Job, LocalExecutor, Lost, Started, make_job
 from jaxdarts.runs.sweep_record import SWEEP_FILE, read_result, read_states
 from jaxdarts.runs.sweep_report import write_sweep_report
 
@@ -51,9 +51,9 @@ def run_sweep(
     Args:
       path: the sweep file, see `read_sweep`.
       sweep_dir: where the runs' folders go; None: `runs/` and the file's name.
-      jobs: how many runs at a time.
+      jobs: how many runs at a time, where no executor is given.
       retry: also continue the runs that failed earlier.
-      executor: where they run; None: `LocalExecutor(jobs)`.
+      executor: where they run, e.g. a `RayExecutor`; None: `LocalExecutor(jobs)`.
       stream: where progress is shown; standard output if None.
 
     Raises:
@@ -69,11 +69,13 @@ def run_sweep(
     )
     all_jobs = [make_job(point, folder) for point in sweep.points]
     _check_folder(folder, all_jobs)
+    executor = executor or LocalExecutor(jobs)
+    executor.prepare(folder)
     with one_line_errors("create the sweep's folder", folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(folder, "sweep_dir")
     try:
-        return _Sweep(sweep, folder, all_jobs, retry, stream or sys.stdout).run(executor or LocalExecutor(jobs), jobs)
+        return _Sweep(sweep, folder, all_jobs, retry, stream or sys.stdout).run(executor)
     finally:
         if lock is not None:
             os.close(lock)
@@ -110,7 +112,7 @@ class _Sweep:
             error = before.get("error") if failed else None
             self.states[job.name] = {"state": state, "error": error, "seconds": before.get("seconds", 0.0)}
 
-    def run(self, executor: Executor, at_a_time: int) -> SweepResult:
+    def run(self, executor: Executor) -> SweepResult:
         """Until nothing is left to do."""
         left = [job for job in self.jobs if self.states[job.name]["state"] == "pending"]
         counts = [f"{len(self.jobs)} runs", f"{len(left)} to do"]
@@ -123,8 +125,10 @@ class _Sweep:
             for event in executor.run(left, interrupt):
                 if isinstance(event, Started):
                     self.states[event.job.name]["state"] = "running"
+                elif isinstance(event, Lost):
+                    self._lost(event)
                 else:
-                    self._ended(event, times, at_a_time)
+                    self._ended(event, times)
                 self._write()
         if self._count("done"):
             write_sweep_report(self.folder)
@@ -132,8 +136,14 @@ class _Sweep:
             raise RunInterrupted(f"{self._count('pending')} runs are left; the same command continues them")
         return SweepResult(self.folder, self.states)
 
-    def _ended(self, event: Ended, times: list[float], at_a_time: int) -> None:
+    def _lost(self, event: Lost) -> None:
         state = self.states[event.job.name]
+        state["state"], state["seconds"] = "pending", state["seconds"] + event.seconds
+        self._say(f"lost     {event.job.name}: {event.error}; it goes on from its last checkpoint")
+
+    def _ended(self, event: Ended, times: list[float]) -> None:
+        state = self.states[event.job.name]
+        at_a_time = max(1, self._count("running"))
         state["state"] = "pending" if event.outcome == "stopped" else event.outcome
         state["error"], state["seconds"] = event.error, state["seconds"] + event.seconds
         if event.outcome == "stopped":
@@ -151,7 +161,7 @@ class _Sweep:
         parts.append(f"in {format_seconds(event.seconds)}")
         if left and times:
             # Those that run now are counted whole: a guess on the safe side.
-            rounds = left / min(at_a_time, left)
+            rounds = max(1.0, left / at_a_time)
             parts.append(f"{format_seconds(sum(times) / len(times) * rounds)} left")
         self._say("  ".join(parts))
 

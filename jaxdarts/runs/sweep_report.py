@@ -230,7 +230,7 @@ def _curvature_and_error_chart(sweep: SweepRecord) -> str:
         return ""
     chart = charts.scatter_chart("correlation", groups, ("dominant eigenvalue", "test error"), percent=True)
     note = f"A point a run: the last eigenvalue up to the epoch whose genotype is returned. {_correlation_text(sweep)}"
-    return f'<h2>Curvature and test error</h2><div class="pair">{card("All runs", chart, note)}</div>'
+    return f'<h2>Curvature and test error</h2><div class="wide">{card("All runs", chart, note)}</div>'
 
 
 def _panel(run: SweepRun) -> str:
