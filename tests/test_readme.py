@@ -23,7 +23,7 @@ from jaxdarts.runs.sweep_file import read_sweep
 from jaxdarts.runs.tabulate_config import TabulateConfig
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/numerics.md", "docs/adding_things.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/numerics.md", "docs/adding_things.md", "docs/results.md")
 
 
 def _blocks(document: str, language: str) -> list[str]:

@@ -65,10 +65,10 @@ def _lines(curves: Sequence[Curve]) -> tuple[range, list[Line]]:
 
 def _figure(curves: Sequence[Curve]) -> str:
     epochs, lines = _lines(curves)
-    figure = charts.line_figure(epochs, lines, width=9.0, percent=True)
+    figure = charts.line_figure(epochs, lines, width=9.0, percent=True, zero_line=True)
     assert figure is not None  # a curve has a run, and a run an epoch
     figure.set_facecolor("white")
-    figure.axes[0].set_ylabel("test regret")
+    figure.axes[0].set_ylabel("test regret", fontsize=9)
     return figure_to_svg(figure, "regret")
 
 
@@ -89,7 +89,7 @@ def _page(found: Table, curves: Sequence[Curve]) -> str:
     config, errors = found.config, found.errors
     best = next(iter(errors))
     epochs, lines = _lines(curves)
-    chart = charts.line_chart("regret", epochs, lines, width=11.4, percent=True)
+    chart = charts.line_chart("regret", epochs, lines, width=11.4, percent=True, zero_line=True)
     note = (
         "Test error of the genotype that the search would have returned after the epoch, trained from scratch, minus "
         "the least of all architectures. Lines: mean over runs; areas: from the least to the greatest."
