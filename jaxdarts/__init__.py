@@ -110,6 +110,7 @@ _MODULES = {
 __all__ = [
     "BETA_DECAY_PENALTIES",
     "Batch",
+    "Benchmark",
     "Bilevel",
     "DATASETS",
     "Dataset",
@@ -292,6 +293,7 @@ if TYPE_CHECKING:
     from jaxdarts.spaces import (
         GENOTYPES,
         SPACES,
+        Benchmark,
         Genotype,
         SearchSpace,
         discretise,
