@@ -119,6 +119,7 @@ _MODULES = {
 __all__ = [
     "BETA_DECAY_PENALTIES",
     "Batch",
+    "Benchmark",
     "Bilevel",
     "DATASETS",
     "Dataset",
@@ -318,6 +319,7 @@ if TYPE_CHECKING:
     from jaxdarts.spaces import (
         GENOTYPES,
         SPACES,
+        Benchmark,
         Genotype,
         SearchSpace,
         discretise,
