@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from jaxdarts.runs.record import RunRecord
 
 ENVIRONMENT_VARIABLE = "JAXDARTS_NASBENCH201"
-_TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
+TITLES = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet16_120": "ImageNet16-120"}
 
 BENCHMARK_QUANTITIES: Quantities = (
-    *((f"benchmark/{name}/accuracy", f"Benchmark accuracy, {_TITLES[name]}", max) for name in DATA_SETS),
-    *((f"benchmark/{name}/regret", f"Regret, {_TITLES[name]}", min) for name in DATA_SETS),
-    *((f"benchmark/{name}/rank", f"Rank of {NUM_CELLS}, {_TITLES[name]}", min) for name in DATA_SETS),
+    *((f"benchmark/{name}/accuracy", f"Benchmark accuracy, {TITLES[name]}", max) for name in DATA_SETS),
+    *((f"benchmark/{name}/regret", f"Regret, {TITLES[name]}", min) for name in DATA_SETS),
+    *((f"benchmark/{name}/rank", f"Rank of {NUM_CELLS}, {TITLES[name]}", min) for name in DATA_SETS),
 )
 
 
@@ -46,17 +46,19 @@ def find_benchmark(config: SearchConfig, space: CellSpace) -> Benchmark | None:
 
 def benchmark_sentences(run: RunRecord) -> Iterator[str]:
     """What the table says about the genotype returned, and about the best epoch."""
-    at = run.genotype_epochs()
-    if not at:
-        return
-    position = run.epochs.index(at[-1])
     parts = []
     for name in DATA_SETS:
-        accuracy, rank = (run.values(f"benchmark/{name}/{quantity}")[position] for quantity in ("accuracy", "rank"))
+        accuracy, rank = (returned_value(run, f"benchmark/{name}/{quantity}") for quantity in ("accuracy", "rank"))
         if accuracy is not None and rank is not None:
-            parts.append(f"{accuracy:.2%} on {_TITLES[name]} (rank {rank:.0f})")
+            parts.append(f"{accuracy:.2%} on {TITLES[name]} (rank {rank:.0f})")
     if parts:
         yield f"By the benchmark's table the genotype reaches, once trained, {', '.join(parts)} of {NUM_CELLS} cells."
+
+
+def returned_value(run: RunRecord, key: str) -> float | None:
+    """What the table says about the genotype returned; `key` as in BENCHMARK_QUANTITIES."""
+    at = run.genotype_epochs()
+    return run.values(key)[run.epochs.index(at[-1])] if at else None
 
 
 def benchmark_cards(run: RunRecord) -> Iterator[str]:
@@ -64,7 +66,7 @@ def benchmark_cards(run: RunRecord) -> Iterator[str]:
     colours = dict(zip(DATA_SETS, (FIRST, SECOND, THIRD), strict=True))
     for quantity, heading in (("accuracy", "Benchmark accuracy of each epoch's cell"), ("regret", "Regret")):
         lines = [
-            Line(_TITLES[name], run.values(f"benchmark/{name}/{quantity}"), colour, stepped=True)
+            Line(TITLES[name], run.values(f"benchmark/{name}/{quantity}"), colour, stepped=True)
             for name, colour in colours.items()
         ]
         chart = charts.line_chart(f"benchmark-{quantity}", run.epochs, lines, percent=True)

@@ -89,7 +89,7 @@ def _members(folder: Path, members: list[RunRecord], names: list[str], found: Ma
     candidates = {entry["member"]: entry for entry in found["candidates"]} if found else {}
     retrained = found is not None and found["chosen_by"] == "retraining"
     header = ["Member", "", "Validation accuracy", "Dominant eigenvalue"]
-    header += [f"Skips, {CELL_NAMES[cell].lower()}" for cell in members[0].space.cell_types]
+    header += [f"Skips, {CELL_NAMES[cell].lower().removesuffix(' cell')}" for cell in members[0].space.cell_types]
     header += ["Retrained: accuracy", "Retrained: loss"] if retrained else []
     rows = []
     for i in candidates or range(len(members)):

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError
+from jaxdarts.runs.benchmark import TITLES, returned_value
 from jaxdarts.runs.charts import Values
 from jaxdarts.runs.evaluate_record import RESULT_FILE
 from jaxdarts.runs.record import METRICS_FILE, read_epochs, read_run, result_folder
+from jaxdarts.spaces.benchmark import DATA_SETS
 
 SWEEP_FILE = "sweep.json"
 EVALUATE_FOLDER = "evaluate"  # below a run's own
@@ -25,6 +27,7 @@ QUANTITIES = {
     "skip_reduce": "Skips, reduction",
     "skip_cell": "Skips",
     "test_error": "Test error",
+    **{f"benchmark/{name}/accuracy": f"Benchmark, {TITLES[name]}" for name in DATA_SETS},
 }
 
 
@@ -105,6 +108,7 @@ def read_result(folder: Path) -> dict[str, float | None]:
         **{f"skip_{cell}": skips.get(cell) for cell in ("normal", "reduce", "cell")},
         "test_error": None,
         "held_out_accuracy": None,
+        **{key: returned_value(run, key) for key in QUANTITIES if key.startswith("benchmark/")},
     }
     if (folder / EVALUATE_FOLDER / RESULT_FILE).is_file():
         result["test_error"] = _read(folder / EVALUATE_FOLDER / RESULT_FILE).get("test_error")

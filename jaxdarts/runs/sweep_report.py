@@ -19,7 +19,8 @@ from jaxdarts.runs.sweep_record import QUANTITIES, SweepRecord, SweepRun, read_s
 from jaxdarts.runs.sweep_statistics import Estimate, Group, curvature_and_error, group_runs
 
 PAGE_FILE, CSV_FILE, MARKDOWN_FILE = "report.html", "table.csv", "table.md"
-_PERCENT = ("valid_accuracy", "test_error", "accuracy_drop")
+_BENCHMARK = tuple(name for name in QUANTITIES if name.startswith("benchmark/"))
+_PERCENT = ("valid_accuracy", "test_error", "accuracy_drop", *_BENCHMARK)
 _CHOSEN_BY = {"held_out_accuracy": "retrained, on held-out images", "valid_accuracy": "of the search"}
 Table = tuple[list[str], list[list[str]]]  # header and rows
 
@@ -97,7 +98,7 @@ def _by_method(groups: Sequence[Group], sweep: SweepRecord, cell: Callable[[Grou
 def _tables(groups: Sequence[Group], sweep: SweepRecord) -> dict[str, Table]:
     """All tables by their headings."""
     tables = {"Mean ± standard deviation over seeds": _main_table(groups, sweep)}
-    for name in ("test_error", "valid_accuracy", "dominant_eigenvalue"):
+    for name in ("test_error", *_BENCHMARK, "valid_accuracy", "dominant_eigenvalue"):
         found = _by_method(groups, sweep, partial(_group_text, name)) if name in _measured(groups) else None
         if found is not None:
             tables[f"{_heading(name)}, by method"] = found
@@ -187,10 +188,11 @@ def _page(groups: Sequence[Group], sweep: SweepRecord) -> str:
 
 def _run_table(sweep: SweepRecord) -> Table:
     rows = []
+    names = [name for name in QUANTITIES if any((run.result or {}).get(name) is not None for run in sweep.runs)]
     for run in sweep.runs:
-        found = [format_estimate(name, _single(run, name)) for name in QUANTITIES]
+        found = [format_estimate(name, _single(run, name)) for name in names]
         rows.append([run.name, run.state, *found, run.error or ""])
-    return ["Run", "State", *(_heading(name) for name in QUANTITIES), "Error"], rows
+    return ["Run", "State", *(_heading(name) for name in names), "Error"], rows
 
 
 def _eigenvalue_charts(sweep: SweepRecord) -> str:

@@ -177,6 +177,7 @@ def test_initial_values_are_pytorchs(name: str, pooled: bool) -> None:
 
     variables = draw(images(channels=channels))
     size = {"sep_conv_5x5": 5, "dil_conv_5x5": 5, "sep_conv_7x7": 7, "conv_7x1_1x7": 7}.get(name, 3)
+    taps = {"nor_conv_1x1": 1, "nor_conv_3x3": 9}.get(name, size)  # of a dense kernel; a strip is 1x7 or 7x1
     kernels = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]):
         kind = str(path[-1].key)
@@ -185,7 +186,7 @@ def test_initial_values_are_pytorchs(name: str, pooled: bool) -> None:
             continue
         preprocessing = "preprocess" in str(path[0].key)
         fan_in = {
-            "depthwise": size**2, "pointwise": channels, "kernel": channels if preprocessing else size * channels
+            "depthwise": size**2, "pointwise": channels, "kernel": channels if preprocessing else taps * channels
         }[kind]  # fmt: skip
         assert np.abs(leaf).max() <= fan_in**-0.5
         assert np.abs(leaf).max() > 0.9 * fan_in**-0.5

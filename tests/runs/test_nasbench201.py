@@ -16,6 +16,7 @@ from jaxdarts.runs import nasbench201_files
 from jaxdarts.runs.baselines import BASELINES, run_baselines
 from jaxdarts.runs.evaluate_loop import run_evaluation
 from jaxdarts.runs.loop import run_search
+from jaxdarts.runs.sweep_record import read_result
 from jaxdarts.spaces import Benchmark, DenseGenotype
 from jaxdarts.spaces.nasbench201 import NUM_CELLS, cells
 from tests.runs.comparing import without_times
@@ -39,6 +40,7 @@ def test_every_epochs_cell_is_looked_up(table: Path, tmp_path: Path, monkeypatch
     result = run_search(config, tmp_path / "run")
     (record,) = result.metrics
     assert record["benchmark"] == Benchmark.load(table).look_up(result.genotype)
+    assert read_result(result.run_dir)["benchmark/cifar10/accuracy"] == record["benchmark"]["cifar10"]["accuracy"]
     report = (tmp_path / "run" / "report.html").read_text()
     assert "Benchmark accuracy of each epoch" in report and "By the benchmark" in report and "Regret" in report
     monkeypatch.setenv("JAXDARTS_NASBENCH201", str(table))
