@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -52,6 +53,16 @@ class Options:
     output: Path | None = None  # JSON
 
 
+@cache
+def supernet_multiply_adds(space: str, classes: int, channels: int, cells: int) -> int:
+    return supernet_cost(jd.load_space(space), classes, channels, cells, IMAGE).multiply_adds
+
+
+@cache
+def typical_multiply_adds(classes: int, channels: int, cells: int) -> int:
+    return network_cost(jd.GENOTYPES[TYPICAL], classes, channels, cells, IMAGE).multiply_adds
+
+
 def search_operations(config: SearchConfig) -> float:
     """Floating-point operations of all epochs of a search; of a population, of all of its searches and retrainings."""
     members = member_configs(config)
@@ -63,8 +74,7 @@ def search_operations(config: SearchConfig) -> float:
 
 def one_search_operations(config: SearchConfig) -> float:
     images, _, classes = DATASETS[config.dataset]
-    space = jd.load_space(config.space)
-    classification = 2 * supernet_cost(space, classes, config.channels, config.cells, IMAGE).multiply_adds
+    classification = 2 * supernet_multiply_adds(config.space, classes, config.channels, config.cells)
     half = images // 2
     if config.method == "random":
         return 0.0
@@ -84,8 +94,8 @@ def evaluation_operations(config: EvaluateConfig, tests: int | None = None) -> f
     """Floating-point operations of training a typical cell on all images and of its tests on `tests` images."""
     images, found, classes = DATASETS[config.dataset]
     tests = found if tests is None else tests
-    cost = network_cost(jd.GENOTYPES[TYPICAL], classes, config.channels, config.cells, IMAGE)
-    return 2 * cost.multiply_adds * config.epochs * (3 * images + tests / config.test_every)
+    classification = 2 * typical_multiply_adds(classes, config.channels, config.cells)
+    return classification * config.epochs * (3 * images + tests / config.test_every)
 
 
 def run_hours(point: SweepPoint, rate: float) -> tuple[float, float]:

@@ -25,6 +25,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault(name.upper(), str(value))  # for commands that tests start
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs() -> Iterator[None]:
+    """Drops a module's compiled programs: those of the whole suite are more memory mappings than Linux allows."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Double precision for one test."""

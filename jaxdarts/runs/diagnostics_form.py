@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ _FORM: Mapping[str, Any] = {
     "eigenvalues": {"values": [float], "residuals": [float], "of": int},
     "candidates": [{"genotype": dict, "accuracy": float}],
 }
-_MAY_BE_NONE = ("discretisation", "eigenvalues", "candidates")
+# A population of random architectures has none that was scored.
+_MAY_BE_NONE = ("discretisation", "eigenvalues", "candidates", "candidates[].accuracy")
 _MAY_BE_MISSING = ("candidates",)
 _KINDS = {int: "a whole number", float: "a finite number", dict: "an object"}
 
@@ -57,7 +59,7 @@ def _problems(value: Any, form: Any, name: str, *, complete: bool) -> Iterator[s
             if key not in value:
                 if complete and full not in _MAY_BE_MISSING:
                     yield f"{full} is missing"
-            elif value[key] is not None or full not in _MAY_BE_NONE:
+            elif value[key] is not None or re.sub(r"\[\d+\]", "[]", full) not in _MAY_BE_NONE:
                 yield from _problems(value[key], part, full, complete=complete)
     elif isinstance(form, list):
         if not isinstance(value, list) or not value:

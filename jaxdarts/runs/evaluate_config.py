@@ -132,7 +132,7 @@ _CHECKS = [
 ]
 _EVALUATE_CHECKS = [
     Check("genotype", bool, "a name such as DARTS_V2, a file or the folder of a search"),
-    *at_least(1, "test_every", "checkpoints_to_keep"),
+    *at_least(1, "test_every", "checkpoints_to_keep", "devices"),
     *at_least(0, "checkpoint_every_minutes"),
 ]
 

@@ -15,7 +15,7 @@ import pytest
 
 from jaxdarts.bilevel import get_hyperparameters, set_hyperparameters
 from jaxdarts.errors import InputError
-from jaxdarts.runs import loop
+from jaxdarts.runs import loop, search_files
 from jaxdarts.runs.assemble import EpochSums, assemble
 from jaxdarts.runs.config import SearchConfig, check_config
 from jaxdarts.runs.loop import SearchResult, run_search
@@ -181,7 +181,7 @@ def test_death_after_a_roll_back_changes_nothing(
             raise KeyboardInterrupt  # as sudden as a kill: nothing catches it
         original(self, *arguments)
 
-    monkeypatch.setattr(loop, "write_report", lambda _: None)  # it takes as long as the search
+    monkeypatch.setattr(search_files, "write_report", lambda _: None)  # it takes as long as the search
     with monkeypatch.context() as patch:
         patch.setattr(loop._Run, "_save", deadly)
         with pytest.raises(KeyboardInterrupt):

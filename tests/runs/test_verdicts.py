@@ -14,7 +14,7 @@ import pytest
 from jaxdarts.bilevel import get_hyperparameters, set_hyperparameters
 from jaxdarts.errors import RunError
 from jaxdarts.methods import SearchState
-from jaxdarts.runs import loop
+from jaxdarts.runs import loop, search_files
 from jaxdarts.runs.assemble import EpochSums, Search, assemble
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.loop import SearchResult, run_search
@@ -144,7 +144,7 @@ def test_death_around_a_roll_back_changes_nothing(
             raise KeyboardInterrupt  # as sudden as a kill: nothing catches it
         original(self, *arguments)
 
-    monkeypatch.setattr(loop, "write_report", lambda _: None)  # it takes as long as the search
+    monkeypatch.setattr(search_files, "write_report", lambda _: None)  # it takes as long as the search
     with monkeypatch.context() as patch:
         patch.setattr(loop._Run, function, deadly)
         with pytest.raises(KeyboardInterrupt):
@@ -169,7 +169,7 @@ def test_random_searches(method: str, folder: Path, monkeypatch: pytest.MonkeyPa
     settings["select_every"] = 1
     config, path = tiny_config(folder, method=method, **settings), folder / method
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "diagnose", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(search_files, "diagnose", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(config, path)
     resumed, unbroken = run(config, path, resume=True), run(config, folder / f"{method}_unbroken")
