@@ -25,10 +25,14 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     keep_freed_memory(config.batch_size, config.image_size, config.channels, config.cells)
     from jaxdarts.runs.compilation import quicken_compilation
     from jaxdarts.runs.evaluate_loop import run_evaluation  # imports JAX, for which --help should not wait
+    from jaxdarts.runs.processes import connect, is_first
 
     quicken_compilation()
+    connect(options.coordinator, options.process_id, options.process_count, options.coordinator_timeout)
     run_dir = None if options.run_dir is None else Path(options.run_dir)
     result = run_evaluation(config, run_dir, resume=options.resume)
+    if not is_first():
+        return
     assert result.test_error is not None  # only None where there is nothing to test on
     print(f"done: test error {result.test_error:.2%} after the last epoch")
     if result.best_epoch is not None:

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -51,12 +52,18 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self._retention = _Retention(keep)
         self._steps: dict[int, int] = {}  # number -> step, of those that were looked at
+        alone = {jax.process_index()}  # of several processes one saves, and waits for no other
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._retention,
             enable_async_checkpointing=False,
             cleanup_tmp_directories=True,
             step_prefix="save",
             step_format_fixed_length=6,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(), active_processes=alone, barrier_sync_key_prefix="jaxdarts"
+            )
+            if jax.process_count() > 1
+            else ocp.options.MultiprocessingOptions(),
         )
         with one_line_errors("open the checkpoints in", self.folder), _quiet():
             self._manager = ocp.CheckpointManager(self.folder, item_names=_ITEMS, options=options)

@@ -52,6 +52,15 @@ class RunOptions:
     """Continue the run in --run-dir from its last checkpoint, with the configuration recorded there."""
     config: str | None = None
     """TOML file with values for any field, or the config.json of an earlier run. Flags win over the file."""
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes that make one run, or auto, where SLURM, Open MPI or Kubernetes has
+    started them. Batches are split over the devices of all."""
+    process_id: int | None = None
+    """Which of them this is, counted from 0; the first one writes the files."""
+    process_count: int | None = None
+    """How many there are."""
+    coordinator_timeout: int = 120
+    """Seconds to wait for the others at the start."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """FIELD=VALUE, the same as the field's flag."""
 
