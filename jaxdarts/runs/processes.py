@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import tempfile
-import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -27,57 +25,6 @@ from jaxdarts.runs.devices import DATA_AXIS
 from jaxdarts.runs.folder import RunFolder
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.packing import Leaf, pack, unpack
-
-FROM_CLUSTER = "auto"  # as a coordinator: ask SLURM, Open MPI, Kubernetes or whatever JAX knows
-
-
-def connect(coordinator: str | None, process_id: int | None, process_count: int | None, timeout: int) -> None:
-    """Makes this process one of several, if it is to be one. To be called before JAX looks for its devices.
-
-    Args:
-      coordinator: HOST:PORT of the first process, or "auto"; None: this process is alone.
-      process_id: which it is, counted from 0.
-      process_count: how many there are.
-      timeout: seconds to wait for the others.
-
-    Raises:
-      InputError: an argument cannot be used, or "auto" finds no cluster.
-      RunError: nothing answers at the coordinator's address in time.
-    """
-    if coordinator is None:
-        if process_id is not None or process_count is not None:
-            raise InputError("coordinator must be given as HOST:PORT with process_id and process_count; got None")
-        return
-    if timeout < 1:
-        raise InputError(f"coordinator_timeout must be at least 1; got {timeout}")
-    if coordinator == FROM_CLUSTER:
-        try:
-            jax.distributed.initialize(initialization_timeout=timeout)
-        except (RuntimeError, ValueError) as error:
-            raise InputError(f"coordinator 'auto' finds no cluster here ({error}); give HOST:PORT") from error
-        return
-    host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdecimal():
-        raise InputError(f"coordinator must be HOST:PORT or {FROM_CLUSTER}; got {coordinator!r}")
-    if process_count is None or process_count < 1:
-        raise InputError(f"process_count must be at least 1 where a coordinator is given; got {process_count}")
-    if process_id is None or not 0 <= process_id < process_count:
-        raise InputError(f"process_id must be at least 0 and less than process_count {process_count}; got {process_id}")
-    if process_id > 0:
-        _wait_for(host, int(port), timeout)  # JAX would end the process without an error to catch
-    jax.distributed.initialize(coordinator, process_count, process_id, initialization_timeout=timeout)
-
-
-def _wait_for(host: str, port: int, timeout: int) -> None:
-    end, reason = time.monotonic() + timeout, "no answer"
-    while time.monotonic() < end:
-        try:
-            socket.create_connection((host, port), timeout=max(0.1, end - time.monotonic())).close()
-            return
-        except OSError as error:
-            reason = error.strerror or str(error)
-            time.sleep(0.2)
-    raise RunError(f"cannot reach the coordinator at {host}:{port} within {timeout} s: {reason}")
 
 
 def is_first() -> bool:
@@ -139,6 +86,8 @@ class SharedCheckpoints:
         """As in Checkpoints."""
         if self._own is not None:
             self._own.save(step, state, extra, also_keep)
+        else:
+            pack(state)  # so that all processes compile the same programs
 
     def restore_latest(self, like: Any) -> Restored | None:
         """As in Checkpoints."""
