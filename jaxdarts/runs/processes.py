@@ -133,7 +133,7 @@ class SharedInterrupt:
     """Whether any process has been asked to stop: the same answer in all, at the same step."""
 
     def __init__(self, own: Interrupt, mesh: Mesh | None) -> None:
-        self._own, self._mesh = own, mesh if jax.process_count() > 1 else None
+        self.own, self._mesh = own, mesh if jax.process_count() > 1 else None
         self._before: jax.Array | None = None
         if self._mesh is not None:
             self._any = jax.jit(lambda flags: flags.max(), out_shardings=NamedSharding(self._mesh, PartitionSpec()))
@@ -141,15 +141,15 @@ class SharedInterrupt:
     def between_steps(self) -> bool:
         """As of the call before, with several processes: so no device waits for the host."""
         if self._mesh is None:
-            return self._own.requested
+            return self.own.requested
         before, self._before = self._before, self._ask(self._mesh)
         return before is not None and bool(before)
 
     def now(self) -> bool:
         """As of this call."""
-        return self._own.requested if self._mesh is None else bool(self._ask(self._mesh))
+        return self.own.requested if self._mesh is None else bool(self._ask(self._mesh))
 
     def _ask(self, mesh: Mesh) -> jax.Array:
         here = len(mesh.local_devices)
-        flags = np.full(here, self._own.requested, np.int32)
+        flags = np.full(here, self.own.requested, np.int32)
         return self._any(jax.make_array_from_process_local_data(NamedSharding(mesh, PartitionSpec(DATA_AXIS)), flags))

@@ -73,7 +73,7 @@ def check_run_dir(config: SteppedConfig, run_dir: Path | None, resume: bool) -> 
     from_first(lambda: _check_run_dir(config, run_dir, resume))
 
 
-def _check_run_dir(config: RunConfig, run_dir: Path | None, resume: bool) -> None:
+def _check_run_dir(config: SteppedConfig, run_dir: Path | None, resume: bool) -> None:
     if config.tensorboard:
         tensorboard.check_installed()
     if not resume:
