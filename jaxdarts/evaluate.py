@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,10 +26,15 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     keep_freed_memory(config.batch_size, config.image_size, config.channels, config.cells)
     from jaxdarts.runs.compilation import quicken_compilation
     from jaxdarts.runs.evaluate_loop import run_evaluation  # imports JAX, for which --help should not wait
+    from jaxdarts.runs.processes import is_first
+    from jaxdarts.runs.rendezvous import connect
 
     quicken_compilation()
+    connect(options, {"resume": options.resume, **dataclasses.asdict(config)})
     run_dir = None if options.run_dir is None else Path(options.run_dir)
     result = run_evaluation(config, run_dir, resume=options.resume)
+    if not is_first():
+        return
     assert result.test_error is not None  # only None where there is nothing to test on
     print(f"done: test error {result.test_error:.2%} after the last epoch")
     if result.best_epoch is not None:

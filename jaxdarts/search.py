@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,11 +26,15 @@ def _search(argv: Sequence[str] | None) -> None:
     keep_freed_memory(config.batch_size, config.image_size, config.channels, config.cells)
     from jaxdarts.runs.compilation import quicken_compilation
     from jaxdarts.runs.loop import run_search  # imports JAX, for which --help and a mistyped flag should not wait
+    from jaxdarts.runs.processes import is_first
+    from jaxdarts.runs.rendezvous import connect
 
     quicken_compilation()
-
+    connect(options, {"resume": options.resume, **dataclasses.asdict(config)})
     run_dir = None if options.run_dir is None else Path(options.run_dir)
     result = run_search(config, run_dir, resume=options.resume)
+    if not is_first():
+        return
     print(f"done: {result.genotype.to_text()}\nreport: {result.run_dir / 'report.html'}")
 
 

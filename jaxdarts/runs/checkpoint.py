@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -51,14 +52,22 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self._retention = _Retention(keep)
         self._steps: dict[int, int] = {}  # number -> step, of those that were looked at
+        several = jax.process_count() > 1
         options = ocp.CheckpointManagerOptions(
             preservation_policy=self._retention,
             enable_async_checkpointing=False,
             cleanup_tmp_directories=True,
             step_prefix="save",
             step_format_fixed_length=6,
+            create=not several,  # orbax makes no folder for one of several processes
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(), active_processes={jax.process_index()}
+            )
+            if several  # of which this one alone saves, and waits for no other
+            else ocp.options.MultiprocessingOptions(),
         )
         with one_line_errors("open the checkpoints in", self.folder), _quiet():
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, item_names=_ITEMS, options=options)
 
     def save(self, step: int, state: Any, extra: Any = None, also_keep: Collection[int] = ()) -> None:

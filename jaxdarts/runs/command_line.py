@@ -57,12 +57,26 @@ class RunOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchArguments(SearchConfig, RunOptions):
+class ProcessOptions(RunOptions):
+    """The same, of a command that several processes can run together."""
+
+    coordinator: str | None = None
+    """HOST:PORT of the first of several processes that make one run; batches are split over the devices of all."""
+    process_id: int | None = None
+    """Which of them this is, counted from 0; the first one writes the files."""
+    process_count: int | None = None
+    """How many there are."""
+    coordinator_timeout: int = 120
+    """Seconds to wait for the others at the start."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchArguments(SearchConfig, ProcessOptions):
     """All flags of the search command."""
 
 
 @dataclasses.dataclass(frozen=True)
-class EvaluateArguments(EvaluateConfig, RunOptions):
+class EvaluateArguments(EvaluateConfig, ProcessOptions):
     """All flags of the evaluate command."""
 
 
@@ -71,7 +85,7 @@ class TabulateArguments(TabulateConfig, RunOptions):
     """All flags of the tabulate command."""
 
 
-def parse_search(argv: Sequence[str] | None = None) -> tuple[SearchConfig, RunOptions]:
+def parse_search(argv: Sequence[str] | None = None) -> tuple[SearchConfig, ProcessOptions]:
     """The configuration and the other flags that a command line (without the program's name) asks for.
 
     A value comes from its flag or `--set`, the last of them; else from the `--config` file, or the resumed run; else
@@ -89,10 +103,10 @@ def parse_search(argv: Sequence[str] | None = None) -> tuple[SearchConfig, RunOp
         "genotype, its drawing, the curvature on the way and a report to a run folder.",
     )
     config = SearchConfig(**{name: getattr(arguments, name) for name in field_names(SearchConfig)})
-    return config, RunOptions(**{name: getattr(arguments, name) for name in field_names(RunOptions)})
+    return config, ProcessOptions(**{name: getattr(arguments, name) for name in field_names(ProcessOptions)})
 
 
-def parse_evaluate(argv: Sequence[str] | None = None) -> tuple[EvaluateConfig, RunOptions]:
+def parse_evaluate(argv: Sequence[str] | None = None) -> tuple[EvaluateConfig, ProcessOptions]:
     """As `parse_search`, for the evaluate command."""
     arguments = parse(
         EvaluateArguments,
@@ -103,7 +117,7 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> tuple[EvaluateConfig, R
         "folder.",
     )
     config = EvaluateConfig(**{name: getattr(arguments, name) for name in field_names(EvaluateConfig)})
-    return config, RunOptions(**{name: getattr(arguments, name) for name in field_names(RunOptions)})
+    return config, ProcessOptions(**{name: getattr(arguments, name) for name in field_names(ProcessOptions)})
 
 
 def parse_tabulate(argv: Sequence[str] | None = None) -> tuple[TabulateConfig, RunOptions]:
@@ -197,7 +211,7 @@ def _switches(arguments_type: type) -> list[str]:
 
 def _expand_set(argv: list[str], arguments_type: type) -> list[str]:
     """Replaces every `--set FIELD=VALUE` by the field's flag, in its place."""
-    names = [name for name in field_names(arguments_type) if name not in field_names(RunOptions)]
+    names = [name for name in field_names(arguments_type) if name not in field_names(ProcessOptions)]
     flags, rest = [], iter(_none(word) for word in argv)
     for token in rest:
         if token != "--set" and not token.startswith("--set="):

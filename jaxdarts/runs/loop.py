@@ -10,6 +10,7 @@ from typing import Any, TextIO
 import jax
 
 from jaxdarts.bilevel import set_hyperparameters
+from jaxdarts.errors import InputError
 from jaxdarts.methods import RollBack, SearchState
 from jaxdarts.runs.assemble import EpochSums, Search, assemble
 from jaxdarts.runs.compilation import enable_compilation_cache
@@ -51,10 +52,15 @@ def run_search(
     """
     folder_path = None if run_dir is None else Path(run_dir)
     check_config(config)
+    is_population = len(member_configs(config)) > 1
+    if is_population and jax.process_count() > 1:
+        raise InputError(
+            f"population must be 1 where several processes make one run; got {len(member_configs(config))} "
+            f"(method {config.method!r})"
+        )
     check_run_dir(config, folder_path, resume)
     with precision(config.precision), traced_for(config.devices):
         enable_compilation_cache()
-        is_population = len(member_configs(config)) > 1
         population = assemble_population(config) if is_population else None
         search = assemble(config) if population is None else population.members[0]
         device = device_name()

@@ -223,7 +223,7 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
                     retrain_config(self.population.config, name),
                     genotype,
                     member.folder.path / RETRAIN_FOLDER,
-                    self.interrupt,
+                    self.interrupt.own,
                     self.stream,
                     self.device,
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 import warnings
@@ -28,7 +29,8 @@ from jaxdarts.runs.folder import (
     one_line_errors,
 )
 from jaxdarts.runs.interrupt import Interrupt
-from jaxdarts.runs.metrics import append_metrics, truncate_metrics
+from jaxdarts.runs.metrics import append_metrics, read_metrics, truncate_metrics
+from jaxdarts.runs.processes import SharedCheckpoints, SharedInterrupt, TemporaryRunFolder, from_first, is_first
 from jaxdarts.runs.progress import RunProgress, format_seconds, print_banner
 from jaxdarts.runs.record import METRICS_FILE
 from jaxdarts.runs.schedules import State, start_epoch
@@ -68,6 +70,10 @@ class Steps(Protocol):
 
 def check_run_dir(config: SteppedConfig, run_dir: Path | None, resume: bool) -> None:
     """Raises InputError if the run can't be started, or with `resume` continued, in this folder; makes nothing."""
+    from_first(lambda: _check_run_dir(config, run_dir, resume))
+
+
+def _check_run_dir(config: SteppedConfig, run_dir: Path | None, resume: bool) -> None:
     if config.tensorboard:
         tensorboard.check_installed()
     if not resume:
@@ -82,11 +88,22 @@ def check_run_dir(config: SteppedConfig, run_dir: Path | None, resume: bool) -> 
 def open_run_dir(
     config: RunConfig, run_dir: Path | None, resume: bool, *, device: str, facts: Mapping[str, Any]
 ) -> RunFolder:
-    """The folder of a new run, with `facts` in its config.json, or of the one continued. Raises as RunFolder does."""
-    if resume:
-        assert run_dir is not None  # check_run_dir
-        return RunFolder.reopen(config, run_dir)
-    return RunFolder.create(config, run_dir, device=device, facts=facts)
+    """The folder of a new run, with `facts` in its config.json, or of the one continued. Raises as RunFolder does.
+
+    In other processes than the first a temporary one.
+    """
+    folder: RunFolder | None = None
+
+    def open_folder() -> None:
+        nonlocal folder
+        if resume:
+            assert run_dir is not None  # check_run_dir
+            folder = RunFolder.reopen(config, run_dir)
+        else:
+            folder = RunFolder.create(config, run_dir, device=device, facts=facts)
+
+    from_first(open_folder)
+    return folder or TemporaryRunFolder.create(config, TemporaryRunFolder.new(), device=device, facts=facts)
 
 
 class SteppedRun(ABC, Generic[State, Result]):
@@ -109,8 +126,9 @@ class SteppedRun(ABC, Generic[State, Result]):
         stream: TextIO | None,
         device: str,
     ) -> None:
-        self.steps, self.config, self.folder, self.interrupt = steps, config, folder, interrupt
-        self.stream, self.device = stream, device
+        self.steps, self.config, self.folder = steps, config, folder
+        self.interrupt = SharedInterrupt(interrupt, steps.mesh)
+        self.stream, self.device = stream if is_first() else io.StringIO(), device
         self.num_steps = steps.steps_per_epoch * config.epochs
         self.metrics_path = folder.path / METRICS_FILE
         self.last_save = time.monotonic()
@@ -165,8 +183,8 @@ class SteppedRun(ABC, Generic[State, Result]):
     def finish(self) -> Result:
         """Steps until the end, from wherever the newest checkpoint stands."""
         with one_line_errors("write", self.folder.path / "checkpoints"):
-            checkpoints = Checkpoints(self.folder.path / "checkpoints", self.config.checkpoints_to_keep)
-        with checkpoints:
+            own = Checkpoints(self.folder.path / "checkpoints", self.config.checkpoints_to_keep) if is_first() else None
+        with SharedCheckpoints(own) as checkpoints:
             self.checkpoints = checkpoints
             state, sums, step, seconds = self._start()
             title, facts = self.banner(state)
@@ -198,6 +216,10 @@ class SteppedRun(ABC, Generic[State, Result]):
         state, sums = restored.state
         self.saved_at = f"step {restored.step}"
         self.return_to(restored.extra, restored.step // self.steps.steps_per_epoch)
+        history = from_first(lambda: read_metrics(self.metrics_path))
+        if not is_first():
+            for record in history:
+                append_metrics(self.metrics_path, record)
         return state, sums, restored.step, float(restored.extra["seconds"])
 
     def _like(self) -> Any:
@@ -219,7 +241,7 @@ class SteppedRun(ABC, Generic[State, Result]):
             pending = finite
             self.progress.advance(step, epoch)
             self._tell_estimate()
-            stop = self.interrupt.requested
+            stop = self.interrupt.between_steps()
             is_due = time.monotonic() - self.last_save > 60 * self.config.checkpoint_every_minutes
             # Not after the epoch's last step: a checkpoint there says that the epoch has been measured.
             if step < end and (stop or is_due):
@@ -230,13 +252,14 @@ class SteppedRun(ABC, Generic[State, Result]):
         self._check_finite(pending, epoch, step)
         record = self.measure(state, sums, epoch, step)
         record["seconds"] = round(time.monotonic() - began, 3)
+        record = from_first(record.copy)  # so that verdicts are the same everywhere
         with one_line_errors("write", self.metrics_path):
             append_metrics(self.metrics_path, record)
             if self.config.tensorboard:
                 tensorboard.write_scalars(self.folder.path, record)
         self.progress.epoch(epoch, {**self.shown(record), "in": format_seconds(record["seconds"])})
         state, step = self.end_epoch(state, step)
-        if self.interrupt.requested and step < self.num_steps and not self.ended:
+        if step < self.num_steps and not self.ended and self.interrupt.now():
             raise RunInterrupted(self._resume_hint(step))
         return state, step
 

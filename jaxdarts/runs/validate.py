@@ -15,6 +15,7 @@ from jaxdarts.data import Dataset, eval_batches
 from jaxdarts.methods import Batch, SearchProblem, SearchState, as_given, eval_mode_sums
 from jaxdarts.networks.supernet import Alpha
 from jaxdarts.runs.config import SearchConfig
+from jaxdarts.runs.devices import replicate
 from jaxdarts.runs.inputs import SearchData, plain
 
 _TOGETHER = 16  # architectures that an accelerator scores in one program
@@ -40,7 +41,7 @@ class Validator:
 
         `together`: architectures that one program scores; None: one on a CPU, which gains nothing by more.
         """
-        self._data, self._batch_size = data, config.batch_size
+        self._data, self._batch_size, self._mesh = data, config.batch_size, mesh
         self._mixing_weights = jax.jit(problem.mixing_weights)
         given = problem._replace(relax=as_given)
 
@@ -91,6 +92,7 @@ class Validator:
         self, sums: Callable[..., Any], state: SearchState, weights: Mapping[str, Any], num_batches: int | None
     ) -> tuple[list[jax.Array], list[jax.Array]]:
         weights = {cell: jnp.asarray(value, state.drop_path.dtype) for cell, value in weights.items()}
+        weights = replicate(weights, self._mesh)  # where the state is, so that all calls are one program
         batches = islice(eval_batches(self._data.valid.labels.shape[0], self._batch_size), num_batches)
         found = [
             sums(state, weights, self._data.valid, jnp.asarray(indices), jnp.asarray(mask)) for indices, mask in batches

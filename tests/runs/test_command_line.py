@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.command_line import RunOptions, parse_search
+from jaxdarts.runs.command_line import ProcessOptions, parse_search
 from jaxdarts.runs.config import PRESETS, SearchConfig, check_config
 from jaxdarts.runs.folder import RunFolder
 
@@ -18,7 +18,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def test_no_flags_give_the_quick_preset() -> None:
-    assert parse_search([]) == (PRESETS["quick"], RunOptions())
+    assert parse_search([]) == (PRESETS["quick"], ProcessOptions())
 
 
 def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
     file.write_text('preset = "paper"\nl2 = 27e-4\nepochs = 5\nflip = false\nimage_size = 16\n')
     config, options = parse_search(["--epochs=6", "--config", str(file), "--run-dir", "out"])
     assert config == dataclasses.replace(PRESETS["paper"], l2=27e-4, epochs=6, flip=False, image_size=16)
-    assert options == RunOptions(run_dir="out", config=str(file))
+    assert options == ProcessOptions(run_dir="out", config=str(file))
     config, _ = parse_search(["--preset", "quick", "--config", str(file), "--flip"])
     assert config == dataclasses.replace(PRESETS["quick"], l2=27e-4, epochs=5, image_size=16)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.command_line import RunOptions, parse_evaluate
+from jaxdarts.runs.command_line import ProcessOptions, parse_evaluate
 from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig, check_evaluate_config
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "evaluate"
@@ -86,7 +86,7 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
     assert config == dataclasses.replace(
         EVALUATE_PRESETS["paper"], genotype="DARTS_V1", epochs=6, cutout=False, flip=False
     )
-    assert options == RunOptions(config=str(file))
+    assert options == ProcessOptions(config=str(file))
     with pytest.raises(InputError, match="unknown flag '--alpha-l2'"):
         parse_evaluate(["--alpha-l2", "0"])
 
