@@ -40,7 +40,7 @@ def run(config: SearchConfig, path: Path, resume: bool = False) -> SearchResult:
 
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> SearchResult:
-    return run(tiny_config(folder, **EAGER), folder / "at_the_end_only")
+    return run(tiny_config(folder, **EAGER), folder / "plain")
 
 
 @pytest.fixture(scope="module")
