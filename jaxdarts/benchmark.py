@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from jaxdarts.errors import InputError
 from jaxdarts.runs.exit_codes import exit_code
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see --help")
+from jaxdarts.runs.parser import CommandParser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> None:
-    parser = _Parser(prog="python -m jaxdarts.benchmark", description="Tables of NAS-Bench-201.")
+    parser = CommandParser(prog="python -m jaxdarts.benchmark", description="Tables of NAS-Bench-201.")
     commands = parser.add_subparsers(dest="command", required=True)
     convert = commands.add_parser("convert", help="make a table from the official files")
     convert.add_argument("source", help="the unpacked folder NATS-tss-v1_0-*-simple (or -full)")

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from jaxdarts.errors import InputError
 from jaxdarts.runs.exit_codes import exit_code
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see --help")
+from jaxdarts.runs.parser import CommandParser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _regret(argv: Sequence[str] | None) -> None:
-    parser = _Parser(
+    parser = CommandParser(
         prog="python -m jaxdarts.regret",
         description="Draws the test regret of searches' current genotypes by epoch: their test error in a table that "
         "python -m jaxdarts.tabulate made, minus the least in it. Lines are means over seeds.",

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from jaxdarts.errors import InputError, RunError
+from jaxdarts.runs.parser import CommandParser
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code: 0 done, 2 bad input, 1 if the page could not be written.
     """
-    parser = _Parser(
+    parser = CommandParser(
         prog="python -m jaxdarts.report",
         description="Writes report.html again from a folder's files; a sweep's tables too.",
     )

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs.exit_codes import exit_code
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see --help")
+from jaxdarts.runs.parser import CommandParser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _sweep(argv: Sequence[str] | None) -> None:
-    parser = _Parser(
+    parser = CommandParser(
         prog="python -m jaxdarts.sweep",
         description="Runs a grid of searches, each in a process and a folder of its own, and writes tables over seeds. "
         "The same command continues a sweep that was stopped; finished runs are not repeated.",

@@ -186,6 +186,13 @@ def test_data_without_test_images_are_refused(folder: Path) -> None:
         run_evaluation(tiny_evaluation(folder, dataset=f"npz:{folder / 'untested.npz'}"), folder / "bad")
 
 
+@pytest.mark.parametrize("cells", [1, 2])
+def test_too_few_cells_for_the_genotype_are_refused(cells: int, folder: Path) -> None:
+    with pytest.raises(InputError, match=f"^cells must be at least 3; got {cells}"):
+        run_evaluation(tiny_evaluation(folder, genotype="DARTS_V2", cells=cells), folder / "bad")
+    assert not (folder / "bad").exists()
+
+
 def test_a_genotype_of_its_own_space_is_taken(folder: Path) -> None:
     config = tiny_evaluation(folder, genotype="DARTS_V2", space="darts")
     assert evaluate_loop.choose_genotype(config) == GENOTYPES["DARTS_V2"]

@@ -304,6 +304,8 @@ def test_strengths_of_the_paper(method: str) -> None:
         ({"method": "r-darts-dp", "strengths": "0,1.5"}, ["strengths: drop_path must be", "less than 1; got 1.5"]),
         ({"method": "r-darts-l2", "population": 3}, ["population must be 4", "got 3"]),
         ({"population": 2, "seed": 2**32 - 1}, ["seed must be at most 4294967294", "got 4294967295"]),
+        ({"population": 2, "devices": 2}, ["devices must be 1 for a population", "got 2"]),
+        ({"method": "r-darts-l2", "retrain_cells": 2}, ["retrain_cells must be at least 3; got 2"]),
         ({"retrain_epochs": -1}, ["retrain_epochs must be at least 0; got -1"]),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.evaluate_config import EvaluateConfig
@@ -42,24 +43,26 @@ Genotype(normal=[('skip_connect', 0), ('max_pool_3x3', 1)], normal_concat=[2],
 """
 
 
+TINY_TRAINING: dict[str, Any] = {
+    "dataset": "digits",
+    "epochs": 2,
+    "batch_size": 15,
+    "channels": 2,
+    "cells": 3,
+    "image_size": None,
+    "limit": 80,
+    "valid_portion": 0.25,
+    "cutout_length": 2,
+    "crop_padding": 1,
+}
+
+
 def tiny_evaluation(folder: Path, **changes: object) -> EvaluateConfig:
     """Two epochs of four steps on 8x8 digits, a quarter of them held out."""
     genotype = folder / "tiny.txt"
     if not genotype.exists():
         genotype.write_text(GENOTYPE_FILE)
-    config = EvaluateConfig(
-        genotype=str(genotype),
-        dataset="digits",
-        epochs=2,
-        batch_size=15,
-        channels=2,
-        cells=3,
-        image_size=None,
-        limit=80,
-        valid_portion=0.25,
-        cutout_length=2,
-        crop_padding=1,
-    )
+    config = EvaluateConfig(genotype=str(genotype), **TINY_TRAINING)
     return dataclasses.replace(config, **changes)
 
 
@@ -80,16 +83,7 @@ def tiny_tabulation(folder: Path, **changes: object) -> TabulateConfig:
     config = TabulateConfig(
         space=str(space),
         seeds=2,
-        dataset="digits",
-        epochs=2,
-        batch_size=15,
-        channels=2,
-        cells=3,
-        image_size=None,
-        limit=80,
-        valid_portion=0.25,
-        cutout_length=2,
-        crop_padding=1,
+        **TINY_TRAINING,
     )
     return dataclasses.replace(config, **changes)
 
