@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from jaxdarts.errors import InputError
+from jaxdarts.runs.sweep_record import SweepRun
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # Needs PyTorch, which is no dependency; step_time and memory measure it where it is installed.
@@ -87,6 +89,31 @@ def test_what_independent_batches_share_is_told_from_noise(benchmark: Any) -> No
     noise = list(random.normal(size=(400, 2)))
     assert shared_part(noise, truths) < 0.05
     assert shared_part([one + np.array([0.0, 5.0]) for one in noise], truths) == pytest.approx(1, abs=0.05)
+
+
+def test_searches_in_nasbench201_are_looked_up(benchmark: Any, tmp_path: Path) -> None:
+    module, content, folder = benchmark("nasbench201")
+    (row,) = content["rows"]
+    assert row["variant"] == "darts" and row["runs"] == 1 and tuple(row["paper"]) == (54.30, 15.61, 16.32)
+    assert 0 <= row["skips"][0] <= 6 and row["skips"][1] is None
+    assert all(10 <= row[name][0] <= 95 for name in ("cifar10", "cifar100", "imagenet16_120"))
+    assert (folder / "figure.png").stat().st_size > 5_000
+    assert set(module.PAPER) <= set(tomllib.loads(module.SWEEP.read_text())["variants"])
+    with pytest.raises(InputError, match="cannot read"):
+        module.main(module.Options(table=tmp_path / "no.npz"))
+
+
+def test_rows_are_means_over_seeds(benchmark: Any) -> None:
+    module, _, _ = benchmark("nasbench201")
+    values = (("a", 0.5, 2.0), ("b", 0.9, 0.0), ("a", 0.7, 4.0))
+    runs = [
+        SweepRun(str(n), {"variant": name}, "done", None, {"benchmark/cifar10/accuracy": accuracy, "skip_cell": skips})
+        for n, (name, accuracy, skips) in enumerate(values)
+    ]
+    first, second = module.rows_of(runs, {"0": 10.0, "1": 7.0, "2": 20.0})
+    assert first["cifar10"] == pytest.approx([60, 10 * 2**0.5]) and first["skips"] == pytest.approx([3, 2**0.5])
+    assert (first["seconds"], first["runs"], first["cifar100"]) == (15.0, 2, None)
+    assert second["cifar10"] == pytest.approx([90, None]) and second["paper"] is None
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,17 +76,12 @@ class RunRecord:
         """
         if key == "local_average":
             return local_average(self.values("dominant_eigenvalue"), self.rule.reach)
-        if key.startswith("skip_"):
-            return [entry.get("skip_connections", {}).get(key.removeprefix("skip_")) for entry in self.metrics]
         if key.startswith("spread_"):
             spreads = [
                 np.mean([np.std(edge) for edge in edges]) for edges in self.strengths(key.removeprefix("spread_"))
             ]
             return [float(spread) if np.isfinite(spread) else None for spread in spreads]
-        if key.startswith("benchmark/"):  # benchmark/DATASET/QUANTITY
-            _, data_set, quantity = key.split("/")
-            return [((entry.get("benchmark") or {}).get(data_set) or {}).get(quantity) for entry in self.metrics]
-        return [entry.get(key) for entry in self.metrics]
+        return values_of(self.metrics, key)
 
     def strengths(self, cell_type: str) -> list[list[np.ndarray]]:
         """The softmax of alpha, divided by the epoch's temperature: for every epoch and edge, float64[candidates].
@@ -115,6 +110,16 @@ class RunRecord:
         wanted = self.genotype.canonical()
         found = {entry["epoch"]: entry.get("genotype") for entry in self.metrics}
         return [epoch for epoch, value in found.items() if value and genotype_from_json(value).canonical() == wanted]
+
+
+def values_of(metrics: Sequence[Mapping[str, Any]], key: str) -> Values:
+    """A quantity of every epoch in metrics.jsonl: one there, or `skip_CELL`, or `benchmark/DATASET/QUANTITY`."""
+    if key.startswith("skip_"):
+        return [entry.get("skip_connections", {}).get(key.removeprefix("skip_")) for entry in metrics]
+    if key.startswith("benchmark/"):
+        _, data_set, quantity = key.split("/")
+        return [((entry.get("benchmark") or {}).get(data_set) or {}).get(quantity) for entry in metrics]
+    return [entry.get(key) for entry in metrics]
 
 
 def read_run(folder: Path) -> RunRecord:

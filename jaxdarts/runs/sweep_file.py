@@ -18,7 +18,8 @@ from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.config import PRESETS, SearchConfig, check_config
 from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig, check_evaluate_config
 
-TABLES = ("search", "grid", "evaluate")
+TABLES = ("search", "variants", "grid", "evaluate")
+VARIANT = "variant"  # what tells the runs of one variant from those of another, beside the fields of the grid
 _RESERVED = ("logs",)  # what the sweep's folder holds beside the runs
 # What an evaluation takes from its search unless the file says otherwise.
 _SHARED = ("dataset", "data_dir", "download", "seed")
@@ -29,7 +30,7 @@ class SweepPoint:
     """One run of a sweep."""
 
     name: str  # of its folder, below the sweep's
-    values: Mapping[str, Any]  # of the grid's fields, as in the configuration
+    values: Mapping[str, Any]  # of the grid's fields, as in the configuration, and of "variant" if there are any
     search: SearchConfig
     evaluate: EvaluateConfig | None  # its genotype is this run's name; None: not retrained
 
@@ -40,16 +41,22 @@ class Sweep:
 
     path: Path
     tables: Mapping[str, Any]  # as in the file
-    points: tuple[SweepPoint, ...]  # at least one; the last field of the grid varies fastest
+    points: tuple[SweepPoint, ...]  # at least one; variants vary fastest, then the last field of the grid
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What the runs differ in: "variant" if there are any, and the grid's fields in SearchConfig's order."""
+        return tuple(_ordered(self.points[0].values))
 
 
 def read_sweep(path: str | Path) -> Sweep:
     """Reads a sweep file and checks every run that it asks for.
 
     The file is TOML: `[search]` has fields of SearchConfig with one value, `[grid]` fields with a list of values, all
-    combinations of which are run, and `[evaluate]`, which may be empty, fields of EvaluateConfig with which every found
-    genotype is retrained; without that table none is. An evaluation has its search's data set and seed unless
-    `[evaluate]` says otherwise. "none" is None where a field allows it.
+    combinations of which are run. `[variants.NAME]` is a table of fields whose values replace those of `[search]`; with
+    such tables every combination is run once with each of them. `[evaluate]`, which may be empty, has fields of
+    EvaluateConfig with which every found genotype is retrained; without that table none is. An evaluation has its
+    search's data set and seed unless `[evaluate]` says otherwise. "none" is None where a field allows it.
 
     Raises:
       InputError: the file cannot be read, a key is unknown or in two tables, a list is empty or holds a value twice,
@@ -73,12 +80,15 @@ def read_sweep(path: str | Path) -> Sweep:
 def run_name(values: Mapping[str, Any]) -> str:
     """The folder's name of the run with these values: `s1-darts-es-l2_0.0003-seed_2`.
 
-    Text stands alone, other values behind their field's name; fields come in SearchConfig's order. The name does not
-    depend on the other values of the grid, so that a grid can grow. Where characters had to be replaced, six digits of
-    a hash keep names apart.
+    Text stands alone, other values behind their field's name; a variant comes first, then fields in SearchConfig's
+    order. The name does not depend on the other values of the grid, so that a grid can grow. Where characters had to
+    be replaced, six digits of a hash keep names apart.
     """
-    ordered = [name for name in field_names(SearchConfig) if name in values]
-    return "-".join(_part(name, values[name]) for name in ordered)
+    return "-".join(_part(name, values[name]) for name in _ordered(values))
+
+
+def _ordered(values: Mapping[str, Any]) -> list[str]:
+    return [name for name in (VARIANT, *field_names(SearchConfig)) if name in values]
 
 
 def _part(name: str, value: Any) -> str:
@@ -95,25 +105,47 @@ def _check_tables(tables: Mapping[str, Any]) -> None:
             raise InputError(f"unknown key {name!r}{_hint(name, TABLES)}; choose from {', '.join(sorted(TABLES))}")
         if not isinstance(table, dict):
             raise InputError(f"{name} must be a table of fields; got {table!r}")
-        fields = field_names(EvaluateConfig if name == "evaluate" else SearchConfig)
-        for key, value in table.items():
-            if key not in fields:
-                command = "evaluate" if name == "evaluate" else "search"
-                raise InputError(
-                    f"unknown key {key!r} in [{name}]{_hint(key, fields)}; "
-                    f"python -m jaxdarts.{command} --help lists all"
-                )
-            if name == "grid":
-                _check_list(key, value)
-            elif isinstance(value, list | dict):
-                raise InputError(f"{key} in [{name}] must be one value; lists belong into [grid]; got {value!r}")
     if not tables.get("grid"):
         raise InputError("grid must name at least one field with a list of values, e.g. seed = [0, 1, 2]")
+    for name, table in tables.items():
+        if name != "variants":
+            _check_fields(name, table)
     for key in tables.get("search", {}):
         if key in tables["grid"]:
             raise InputError(f"{key} is in [search] and in [grid]; leave it in one of them")
+    for name, variant in tables.get("variants", {}).items():
+        _check_variant(name, variant, tables["grid"])
     if "genotype" in tables.get("evaluate", {}):
         raise InputError("genotype in [evaluate] is what each search finds; leave it out")
+
+
+def _check_fields(name: str, table: Mapping[str, Any]) -> None:
+    """Whether a table has known fields only, and the right kind of values."""
+    command = "evaluate" if name == "evaluate" else "search"
+    fields = field_names(EvaluateConfig if command == "evaluate" else SearchConfig)
+    for key, value in table.items():
+        if key not in fields:
+            raise InputError(
+                f"unknown key {key!r} in [{name}]{_hint(key, fields)}; python -m jaxdarts.{command} --help lists all"
+            )
+        if name == "grid":
+            _check_list(key, value)
+        elif isinstance(value, list | dict):
+            raise InputError(f"{key} in [{name}] must be one value; lists belong into [grid]; got {value!r}")
+
+
+def _check_variant(name: str, variant: Any, grid: Mapping[str, Any]) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise InputError(
+            f"variants: {name!r} names folders, so it must be of letters, digits, '_', '.' and '-', and begin with "
+            "none of the last two"
+        )
+    if not isinstance(variant, dict):
+        raise InputError(f"{name} in [variants] must be a table of fields; got {variant!r}")
+    _check_fields(f"variants.{name}", variant)
+    for key in variant:
+        if key in grid:
+            raise InputError(f"{key} is in [variants.{name}] and in [grid]; leave it in one of them")
 
 
 def _check_list(key: str, values: Any) -> None:
@@ -126,11 +158,12 @@ def _check_list(key: str, values: Any) -> None:
 
 def _points(tables: Mapping[str, Any]) -> typing.Iterator[SweepPoint]:
     fixed, grid = tables.get("search", {}), tables["grid"]
+    variants: Mapping[str | None, Mapping[str, Any]] = tables.get("variants") or {None: {}}
     seen: set[str] = set()
-    for combination in itertools.product(*grid.values()):
+    for combination, (variant, changed) in itertools.product(itertools.product(*grid.values()), variants.items()):
         given = dict(zip(grid, combination, strict=True))
-        search = _config(SearchConfig, PRESETS, {**fixed, **given})
-        values = {name: getattr(search, name) for name in grid}
+        search = _config(SearchConfig, PRESETS, {**fixed, **changed, **given})
+        values = {name: getattr(search, name) for name in grid} | ({} if variant is None else {VARIANT: variant})
         name = run_name(values)
         try:
             check_config(search)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted
-from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import (
     CONFIG_FILE,
@@ -181,8 +180,7 @@ class _Sweep:
             }
             for point, job in zip(self.sweep.points, self.jobs, strict=True)
         ]
-        grid = [name for name in field_names(type(self.sweep.points[0].search)) if name in self.sweep.tables["grid"]]
-        content = {"file": str(self.sweep.path), **self.sweep.tables, "fields": grid, "runs": runs}
+        content = {"file": str(self.sweep.path), **self.sweep.tables, "fields": self.sweep.fields, "runs": runs}
         with one_line_errors("write", self.folder / SWEEP_FILE):
             write_atomically(self.folder / SWEEP_FILE, json.dumps(content, indent=2, default=str) + "\n")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from jaxdarts.errors import InputError
 from jaxdarts.runs.benchmark import TITLES, returned_value
 from jaxdarts.runs.charts import Values
 from jaxdarts.runs.evaluate_record import RESULT_FILE
-from jaxdarts.runs.record import METRICS_FILE, read_epochs, read_run, result_folder
+from jaxdarts.runs.record import METRICS_FILE, read_epochs, read_run, result_folder, values_of
 from jaxdarts.spaces.benchmark import DATA_SETS
 
 SWEEP_FILE = "sweep.json"
@@ -29,6 +29,8 @@ QUANTITIES = {
     "test_error": "Test error",
     **{f"benchmark/{name}/accuracy": f"Benchmark, {TITLES[name]}" for name in DATA_SETS},
 }
+# What is drawn over the epochs.
+CURVES = ("dominant_eigenvalue", "benchmark/cifar10/accuracy")
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,16 @@ class SweepRun:
     """A run of a sweep, finished or not."""
 
     name: str
-    values: Mapping[str, Any]  # of the grid's fields
+    values: Mapping[str, Any]  # of the sweep's fields
     state: str  # pending, running, failed or done
     error: str | None
     result: Mapping[str, float | None] | None  # QUANTITIES and `held_out_accuracy`; None: it has not finished
     epochs: tuple[int, ...] = ()
-    eigenvalues: Values = ()  # dominant, one an epoch
+    curves: Mapping[str, Values] = field(default_factory=dict)  # CURVES, one value an epoch
+
+    def value(self, name: str) -> float | None:
+        """A result; None where it was not measured or the run has not finished."""
+        return None if self.result is None else self.result.get(name)
 
 
 @dataclass(frozen=True)
@@ -49,14 +55,20 @@ class SweepRecord:
     """A sweep as its folder tells it."""
 
     name: str
-    fields: tuple[str, ...]  # of the grid, in SearchConfig's order
+    fields: tuple[str, ...]  # of the grid, in SearchConfig's order, and "variant" before them
     search: Mapping[str, Any]  # the fixed fields
+    variants: Mapping[str, Mapping[str, Any]]  # what each variant changes of them
     runs: tuple[SweepRun, ...]
 
     @property
     def finished(self) -> list[SweepRun]:
         """The runs with a result."""
         return [run for run in self.runs if run.result is not None]
+
+
+def value_text(value: Any) -> str:
+    """A setting's value as tables show it."""
+    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def read_sweep_record(folder: Path) -> SweepRecord:
@@ -68,7 +80,8 @@ def read_sweep_record(folder: Path) -> SweepRecord:
     content = _read(folder / SWEEP_FILE)
     try:
         runs = [_read_run(folder, entry) for entry in content["runs"]]
-        return SweepRecord(folder.resolve().name, tuple(content["fields"]), content.get("search", {}), tuple(runs))
+        name, fields = folder.resolve().name, tuple(content["fields"])
+        return SweepRecord(name, fields, content.get("search", {}), content.get("variants", {}), tuple(runs))
     except (KeyError, TypeError) as error:
         raise InputError(f"run_dir: {str(folder / SWEEP_FILE)!r} does not describe a sweep: {error!r}") from error
 
@@ -126,7 +139,7 @@ def _read_run(folder: Path, entry: Mapping[str, Any]) -> SweepRun:
         error=entry.get("error"),
         result=read_result(path) if done else None,
         epochs=tuple(record["epoch"] for record in metrics),
-        eigenvalues=[record.get("dominant_eigenvalue") for record in metrics],
+        curves={key: values_of(metrics, key) for key in CURVES},
     )
 
 

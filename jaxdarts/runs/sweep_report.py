@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs import charts
-from jaxdarts.runs.charts import COLOURS, Line, Points
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors
-from jaxdarts.runs.page import card, escape, render_plain_page, table
-from jaxdarts.runs.sweep_record import QUANTITIES, SweepRecord, SweepRun, read_sweep_record
+from jaxdarts.runs.page import escape, render_plain_page, table
+from jaxdarts.runs.sweep_charts import sweep_charts
+from jaxdarts.runs.sweep_record import QUANTITIES, SweepRecord, SweepRun, read_sweep_record, value_text
 from jaxdarts.runs.sweep_statistics import Estimate, Group, curvature_and_error, group_runs
 
 PAGE_FILE, CSV_FILE, MARKDOWN_FILE = "report.html", "table.csv", "table.md"
@@ -75,7 +74,7 @@ def _main_table(groups: Sequence[Group], sweep: SweepRecord) -> Table:
     header += ["Best seed's test error, %"] if with_best else []
     rows = []
     for group in groups:
-        row = [*(_text(group.values[label]) for label in labels), f"{len(group.runs)} of {group.planned}"]
+        row = [*(value_text(group.values[label]) for label in labels), f"{len(group.runs)} of {group.planned}"]
         row += [format_estimate(name, group.estimates[name]) for name in names]
         rows.append(row + ([_best_error(group)] if with_best else []))
     return (header, rows) if labels else (["", *header], [["all", *row] for row in rows])
@@ -89,7 +88,7 @@ def _by_method(groups: Sequence[Group], sweep: SweepRecord, cell: Callable[[Grou
         return None
     cells: dict[tuple[str, ...], dict[Any, str]] = {}
     for group in groups:
-        key = tuple(_text(group.values[other]) for other in others) or ("all",)
+        key = tuple(value_text(group.values[other]) for other in others) or ("all",)
         cells.setdefault(key, {})[group.values["method"]] = cell(group)
     rows = [[*key, *(row.get(method, "") for method in methods)] for key, row in cells.items()]
     return [*(others or [""]), *map(str, methods)], rows
@@ -167,17 +166,18 @@ def _markdown(groups: Sequence[Group], sweep: SweepRecord) -> str:
 def _page(groups: Sequence[Group], sweep: SweepRecord) -> str:
     done, failed = len(sweep.finished), sum(run.state == "failed" for run in sweep.runs)
     state = f"{done} of {len(sweep.runs)} runs have finished" + (f", {failed} failed." if failed else ".")
-    varied = {field: list(dict.fromkeys(_text(run.values[field]) for run in sweep.runs)) for field in sweep.fields}
+    varied = {field: list(dict.fromkeys(value_text(run.values[field]) for run in sweep.runs)) for field in sweep.fields}
     sections = [f'<h2>{escape(heading)}</h2><div class="card scroll">{table(*found)}</div>' for heading, found in
                 _tables(groups, sweep).items()]  # fmt: skip
-    sections.append(f"<h2>Dominant eigenvalue</h2>{_eigenvalue_charts(sweep)}")
-    sections.append(_curvature_and_error_chart(sweep))
+    if sweep.variants:
+        sections.append(f'<h2>Variants</h2><div class="card scroll">{table(*_variant_table(sweep))}</div>')
+    sections += sweep_charts(sweep, _correlation_text(sweep))
     sections.append(f'<h2>Runs</h2><div class="card scroll">{table(*_run_table(sweep))}</div>')
     return render_plain_page(
         heading=f"Sweep {sweep.name}",
         subheading=f"{len(sweep.runs)} runs",
         facts={
-            **{name: _text(value) for name, value in sweep.search.items()},
+            **{name: value_text(value) for name, value in sweep.search.items()},
             **{field: ", ".join(values) for field, values in varied.items()},
         },  # fmt: skip
         outcome=" ".join([state, *_notes(groups, sweep)]),
@@ -186,63 +186,19 @@ def _page(groups: Sequence[Group], sweep: SweepRecord) -> str:
     )
 
 
+def _variant_table(sweep: SweepRecord) -> Table:
+    rows = [[name, ", ".join(f"{field} {value_text(value)}" for field, value in changed.items()) or "as above"]
+            for name, changed in sweep.variants.items()]  # fmt: skip
+    return ["Variant", "Settings"], rows
+
+
 def _run_table(sweep: SweepRecord) -> Table:
     rows = []
-    names = [name for name in QUANTITIES if any((run.result or {}).get(name) is not None for run in sweep.runs)]
+    names = [name for name in QUANTITIES if any(run.value(name) is not None for run in sweep.runs)]
     for run in sweep.runs:
         found = [format_estimate(name, _single(run, name)) for name in names]
         rows.append([run.name, run.state, *found, run.error or ""])
     return ["Run", "State", *(_heading(name) for name in names), "Error"], rows
-
-
-def _eigenvalue_charts(sweep: SweepRecord) -> str:
-    """A chart for each space and data set; a line a run, a colour for the method and whatever else varies."""
-    panels: dict[str, list[SweepRun]] = {}
-    for run in sweep.finished:
-        panels.setdefault(_panel(run), []).append(run)
-    cards = []
-    for number, (heading, runs) in enumerate(panels.items()):
-        epochs = sorted({epoch for run in runs for epoch in run.epochs})
-        colours: dict[str, str] = {}
-        lines = []
-        for run in runs:
-            name = _line_name(run)
-            first = name not in colours
-            colour = colours.setdefault(name, COLOURS[len(colours) % len(COLOURS)])
-            known = dict(zip(run.epochs, run.eigenvalues, strict=True))
-            # A name that begins with _ is left out of the legend.
-            lines.append(Line(name if first else f"_{run.name}", [known.get(epoch) for epoch in epochs], colour))
-        cards.append(card(escape(heading), charts.line_chart(f"eigenvalues{number}", epochs, lines), "A line a run."))
-    return f'<div class="pair">{"".join(cards)}</div>'
-
-
-def _curvature_and_error_chart(sweep: SweepRecord) -> str:
-    """A point a run that has both, in the colour of its method; empty text if no run has (Zela et al. 2020, fig. 4)."""
-    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for run in sweep.finished:
-        eigenvalue, error = (_single(run, name) for name in ("dominant_eigenvalue", "test_error"))
-        if eigenvalue is not None and error is not None:
-            points.setdefault((_line_name(run), _panel(run)), []).append((eigenvalue.mean, error.mean))
-    names = list(dict.fromkeys(name for name, _ in points))
-    groups = [
-        Points(name, panel, coordinates, COLOURS[names.index(name) % len(COLOURS)])
-        for (name, panel), coordinates in points.items()
-    ]
-    if not groups:
-        return ""
-    chart = charts.scatter_chart("correlation", groups, ("dominant eigenvalue", "test error"), percent=True)
-    note = f"A point a run: the last eigenvalue up to the epoch whose genotype is returned. {_correlation_text(sweep)}"
-    return f'<h2>Curvature and test error</h2><div class="wide">{card("All runs", chart, note)}</div>'
-
-
-def _panel(run: SweepRun) -> str:
-    panel = [_text(run.values[field]) for field in ("space", "dataset") if field in run.values]
-    return ", ".join(panel) or "All runs"
-
-
-def _line_name(run: SweepRun) -> str:
-    rest = {field: value for field, value in run.values.items() if field not in ("space", "dataset", "seed")}
-    return ", ".join(_text(v) if isinstance(v, str) else f"{f} {_text(v)}" for f, v in rest.items()) or "run"
 
 
 def _group_text(name: str, group: Group) -> str:
@@ -254,7 +210,7 @@ def _best_error(group: Group) -> str:
 
 
 def _single(run: SweepRun, name: str) -> Estimate | None:
-    value = None if run.result is None else run.result.get(name)
+    value = run.value(name)
     return None if value is None else Estimate(value, None, 1)
 
 
@@ -264,10 +220,6 @@ def _measured(groups: Sequence[Group]) -> list[str]:
 
 def _heading(name: str) -> str:
     return QUANTITIES[name] + (", %" if name in _PERCENT else "")
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _cell(text: str) -> str:

@@ -64,7 +64,7 @@ def group_runs(runs: Sequence[SweepRun], fields: Sequence[str]) -> list[Group]:
     for key, members in sorted_runs.items():
         finished = tuple(run for run in members if run.result is not None)
         if finished:
-            found = {name: estimate([_value(run, name) for run in finished]) for name in QUANTITIES}
+            found = {name: estimate([run.value(name) for run in finished]) for name in QUANTITIES}
             values = dict(zip(kept, key, strict=True))
             groups.append(Group(values, finished, len(members), found, best_by_validation(finished)))
     return groups
@@ -77,7 +77,7 @@ def best_by_validation(runs: Sequence[SweepRun]) -> Best | None:
     shorter training); else the supernets'.
     """
     for name in ("held_out_accuracy", "valid_accuracy"):
-        accuracies = [_value(run, name) for run in runs]
+        accuracies = [run.value(name) for run in runs]
         known = [accuracy for accuracy in accuracies if accuracy is not None]
         if len(known) == len(runs) > 0:
             return Best(runs[known.index(max(known))], name)
@@ -101,10 +101,6 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> Correlation 
 
 def curvature_and_error(runs: Sequence[SweepRun]) -> Correlation | None:
     """Of the dominant eigenvalue and the test error (Zela et al. 2020, section 4.2), over the runs that have both."""
-    pairs = [(_value(run, "dominant_eigenvalue"), _value(run, "test_error")) for run in runs]
+    pairs = [(run.value("dominant_eigenvalue"), run.value("test_error")) for run in runs]
     known = [(eigenvalue, error) for eigenvalue, error in pairs if eigenvalue is not None and error is not None]
     return correlation([eigenvalue for eigenvalue, _ in known], [error for _, error in known])
-
-
-def _value(run: SweepRun, name: str) -> float | None:
-    return None if run.result is None else run.result.get(name)

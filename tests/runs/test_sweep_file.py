@@ -34,6 +34,19 @@ def test_the_product_is_run_in_the_files_order(tmp_path: Path) -> None:
     ]
 
 
+def test_variants_replace_what_search_says(tmp_path: Path) -> None:
+    tables = "[search]\nl2 = 1e-3\nepochs = 3\n[variants.plain]\n[variants.more-l2]\nl2 = 1\nmethod = 'beta-darts'\n"
+    sweep = read_sweep(write(tmp_path, tables + "[grid]\nseed = [0, 1]\nspace = ['s1']\n"))
+    names = ["plain-s1-seed_0", "more-l2-s1-seed_0", "plain-s1-seed_1", "more-l2-s1-seed_1"]
+    assert [point.name for point in sweep.points] == names
+    assert [(point.search.l2, point.search.method) for point in sweep.points] == [
+        (1e-3, "darts"),
+        (1.0, "beta-darts"),
+    ] * 2
+    assert {point.search.epochs for point in sweep.points} == {3}
+    assert sweep.fields == ("variant", "space", "seed") and sweep.points[1].values["variant"] == "more-l2"
+
+
 def test_an_evaluation_has_its_searchs_data_unless_it_says_otherwise(tmp_path: Path) -> None:
     grid = "[grid]\ndataset = ['digits', 'photos10']\nimage_size = ['none']\n"
     for tables, datasets in (("[evaluate]\n", ["digits", "photos10"]), ("[evaluate]\ndataset='x'\n", ["x", "x"])):
@@ -65,7 +78,7 @@ def test_names_are_safe_different_and_stable_when_a_list_grows() -> None:
     [
         ("[grid\n", "sweep: 'FILE' is not TOML"),
         ("", "in FILE: grid must name at least one field with a list of values, e.g. seed = [0, 1, 2]"),
-        ("seeds = [0]\n", "in FILE: unknown key 'seeds'; choose from evaluate, grid, search"),
+        ("seeds = [0]\n", "in FILE: unknown key 'seeds'; choose from evaluate, grid, search, variants"),
         ("[gird]\nseed = [0]\n", "in FILE: unknown key 'gird' (did you mean 'grid'?); choose from"),
         ("[grid]\nsed = [0]\n", "in FILE: unknown key 'sed' in [grid] (did you mean 'seed'?); python -m jaxdarts.sea"),
         (
@@ -78,6 +91,12 @@ def test_names_are_safe_different_and_stable_when_a_list_grows() -> None:
         ("[grid]\nseed = [[3]]\n", "in FILE: seed in [grid] must be a list of single values; got [3] in it"),
         ("[grid]\nseed = [0]\n[search]\nl2 = [1]\n", "in FILE: l2 in [search] must be one value; lists belong into"),
         ("[grid]\nseed = [0]\n[search]\nseed = 1\n", "in FILE: seed is in [search] and in [grid]"),
+        ("[grid]\nseed = [0]\n[variants.a]\nseed = 1\n", "in FILE: seed is in [variants.a] and in [grid]"),
+        ("[grid]\nseed = [0]\n[variants.a]\nepoch = 1\n", "in FILE: unknown key 'epoch' in [variants.a] (did you"),
+        ("[grid]\nseed = [0]\n[variants.a]\nl2 = [1]\n", "in FILE: l2 in [variants.a] must be one value; lists belong"),
+        ("[grid]\nseed = [0]\n[variants]\na = 1\n", "in FILE: a in [variants] must be a table of fields; got 1"),
+        ("[grid]\nseed = [0]\n[variants.'a b']\n", "in FILE: variants: 'a b' names folders, so it must be of letters"),
+        ("[grid]\nseed = [0]\n[variants.logs]\n[variants.a]\nl2 = -1.0\n", "in FILE: run a-seed_0: l2 must be at"),
         ("[grid]\nl2 = [1, 1.0]\n", "in FILE: grid: run l2_1.0 is asked for twice"),
         ("[grid]\nspace = ['s1', 's9']\n", "in FILE: run s9: unknown space 's9'; choose from darts, "),
         ("[grid]\nseed = [0, 'x']\n", "in FILE: run x: seed must be a whole number; got 'x'"),
