@@ -16,8 +16,8 @@ from _common import compile_form, interleaved_medians
 import jaxdarts as jd
 from jaxdarts.bilevel.products import add_scaled, value_and_gradients
 from jaxdarts.data import normalise
-from jaxdarts.runs.assemble import EpochSums, Search
 from jaxdarts.runs.schedules import start_epoch
+from jaxdarts.runs.search.assemble import EpochSums, Search
 
 EXACT = "unrolled(1)"
 

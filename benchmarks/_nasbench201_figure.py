@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxdarts.runs.sweep_record import SweepRun
+from jaxdarts.runs.sweep.record import SweepRun
 
 COLUMNS = 5
 CURVE = "benchmark/cifar10/accuracy"

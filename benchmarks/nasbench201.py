@@ -24,10 +24,10 @@ from _common import command, headline, setting, table, write_json
 from _nasbench201_figure import draw_figure
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.benchmark import ENVIRONMENT_VARIABLE, TITLES
-from jaxdarts.runs.sweep_loop import raise_for_failures, run_sweep
-from jaxdarts.runs.sweep_record import SweepRun, read_states, read_sweep_record
-from jaxdarts.runs.sweep_statistics import estimate
+from jaxdarts.runs.nasbench201.benchmark import ENVIRONMENT_VARIABLE, TITLES
+from jaxdarts.runs.sweep.loop import raise_for_failures, run_sweep
+from jaxdarts.runs.sweep.record import SweepRun, read_states, read_sweep_record
+from jaxdarts.runs.sweep.statistics import estimate
 from jaxdarts.spaces import Benchmark
 from jaxdarts.spaces.benchmark import DATA_SETS
 from jaxdarts.spaces.nasbench201 import NUM_CELLS

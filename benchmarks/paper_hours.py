@@ -27,11 +27,11 @@ from _common import command, headline, setting, table, write_json
 import jaxdarts as jd
 from jaxdarts.errors import InputError
 from jaxdarts.networks import network_cost, supernet_cost
-from jaxdarts.runs.config import PRESETS, SearchConfig
-from jaxdarts.runs.evaluate_config import EvaluateConfig
-from jaxdarts.runs.members import member_configs
-from jaxdarts.runs.selection import retrain_config
-from jaxdarts.runs.sweep_file import SweepPoint, read_sweep
+from jaxdarts.runs.evaluate.config import EvaluateConfig
+from jaxdarts.runs.population.members import member_configs
+from jaxdarts.runs.population.selection import retrain_config
+from jaxdarts.runs.search.config import PRESETS, SearchConfig
+from jaxdarts.runs.sweep.file import SweepPoint, read_sweep
 
 PAPER = Path(__file__).parents[1] / "configs" / "paper"
 DAY = 24 * 3600

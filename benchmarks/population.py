@@ -49,9 +49,9 @@ def steps_of(space: str, form: str, members: int, steps: int, small: bool) -> di
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_compilation_cache", False)
-    from jaxdarts.runs.assemble import EpochSums, assemble
-    from jaxdarts.runs.config import SearchConfig
-    from jaxdarts.runs.population import assemble_population
+    from jaxdarts.runs.population.steps import assemble_population
+    from jaxdarts.runs.search.assemble import EpochSums, assemble
+    from jaxdarts.runs.search.config import SearchConfig
 
     config = SearchConfig(space=space, **FORMS[form])  # type: ignore[arg-type]
     if small:

@@ -16,9 +16,9 @@ _MODULES = {
     "DATASETS": "data",
     "Dataset": "data",
     "DiscreteNetwork": "networks",
-    "EVALUATE_PRESETS": "runs.evaluate_config",
-    "EvaluateConfig": "runs.evaluate_config",
-    "EvaluationResult": "runs.evaluate_loop",
+    "EVALUATE_PRESETS": "runs.evaluate.config",
+    "EvaluateConfig": "runs.evaluate.config",
+    "EvaluationResult": "runs.evaluate.loop",
     "GENOTYPES": "spaces",
     "Genotype": "spaces",
     "HYPERGRADIENTS": "bilevel",
@@ -28,7 +28,7 @@ _MODULES = {
     "METHODS": "methods",
     "NetworkCost": "networks",
     "OPERATIONS": "networks",
-    "PRESETS": "runs.config",
+    "PRESETS": "runs.search.config",
     "RetrainInfo": "methods",
     "RetrainMethod": "methods",
     "RetrainProblem": "methods",
@@ -37,17 +37,17 @@ _MODULES = {
     "RunInterrupted": "errors",
     "SPACES": "spaces",
     "STOPPING_RULES": "methods",
-    "SearchConfig": "runs.config",
+    "SearchConfig": "runs.search.config",
     "SearchInfo": "methods",
     "SearchMethod": "methods",
     "SearchProblem": "methods",
-    "SearchResult": "runs.loop",
+    "SearchResult": "runs.search.loop",
     "SearchSpace": "spaces",
     "SearchState": "methods",
     "StoppingRule": "methods",
     "Supernet": "networks",
-    "TabulateConfig": "runs.tabulate_config",
-    "TabulationResult": "runs.tabulate_loop",
+    "TabulateConfig": "runs.table.config",
+    "TabulationResult": "runs.table.loop",
     "add_beta_decay": "bilevel",
     "add_penalty": "bilevel",
     "add_temperature_decay": "bilevel",
@@ -64,7 +64,7 @@ _MODULES = {
     "discretise": "spaces",
     "dominant_eigenvalue": "curvature",
     "dominant_eigenvalue_of_operator": "curvature",
-    "draw_cells": "runs.draw",
+    "draw_cells": "runs.pages.draw",
     "enable_compilation_cache": "runs.compilation",
     "extreme_eigenvalues": "curvature",
     "extreme_eigenvalues_of_operator": "curvature",
@@ -94,10 +94,10 @@ _MODULES = {
     "retraining": "methods",
     "retraining_loss": "methods",
     "ritz_pairs": "curvature",
-    "run_evaluation": "runs.evaluate_loop",
-    "run_search": "runs.loop",
-    "run_sweep": "runs.sweep_loop",
-    "run_tabulation": "runs.tabulate_loop",
+    "run_evaluation": "runs.evaluate.loop",
+    "run_search": "runs.search.loop",
+    "run_sweep": "runs.sweep.loop",
+    "run_tabulation": "runs.table.loop",
     "sample_weights": "methods",
     "set_hyperparameters": "bilevel",
     "softmax_weights": "networks",
@@ -111,9 +111,9 @@ _MODULES = {
     "unrolled": "bilevel",
     "virtual_step_optimiser": "bilevel",
     "weight_optimiser": "bilevel",
-    "write_regret": "runs.regret_report",
-    "write_report": "runs.report",
-    "write_sweep_report": "runs.sweep_report",
+    "write_regret": "runs.table.regret_report",
+    "write_report": "runs.search.report",
+    "write_sweep_report": "runs.sweep.report",
 }
 
 __all__ = [
@@ -305,17 +305,17 @@ if TYPE_CHECKING:
         supernet_cost,
     )
     from jaxdarts.runs.compilation import enable_compilation_cache, quicken_compilation
-    from jaxdarts.runs.config import PRESETS, SearchConfig
-    from jaxdarts.runs.draw import draw_cells
-    from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig
-    from jaxdarts.runs.evaluate_loop import EvaluationResult, run_evaluation
-    from jaxdarts.runs.loop import SearchResult, run_search
-    from jaxdarts.runs.regret_report import write_regret
-    from jaxdarts.runs.report import write_report
-    from jaxdarts.runs.sweep_loop import run_sweep
-    from jaxdarts.runs.sweep_report import write_sweep_report
-    from jaxdarts.runs.tabulate_config import TabulateConfig
-    from jaxdarts.runs.tabulate_loop import TabulationResult, run_tabulation
+    from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig
+    from jaxdarts.runs.evaluate.loop import EvaluationResult, run_evaluation
+    from jaxdarts.runs.pages.draw import draw_cells
+    from jaxdarts.runs.search.config import PRESETS, SearchConfig
+    from jaxdarts.runs.search.loop import SearchResult, run_search
+    from jaxdarts.runs.search.report import write_report
+    from jaxdarts.runs.sweep.loop import run_sweep
+    from jaxdarts.runs.sweep.report import write_sweep_report
+    from jaxdarts.runs.table.config import TabulateConfig
+    from jaxdarts.runs.table.loop import TabulationResult, run_tabulation
+    from jaxdarts.runs.table.regret_report import write_regret
     from jaxdarts.spaces import (
         GENOTYPES,
         SPACES,

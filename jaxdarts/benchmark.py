@@ -34,12 +34,12 @@ def _run(argv: Sequence[str] | None) -> None:
     baselines.add_argument("--out", default="baselines", help="folder for the curves")
     arguments = parser.parse_args(argv)
     if arguments.command == "convert":
-        from jaxdarts.runs.nasbench201_files import convert as write_table
+        from jaxdarts.runs.nasbench201.official_files import convert as write_table
 
         table = write_table(arguments.source, arguments.target)
         print(f"{arguments.target}: {', '.join(sorted(table.columns))}")
         return
-    from jaxdarts.runs.baselines import run_baselines, write_curves  # imports matplotlib
+    from jaxdarts.runs.nasbench201.baselines import run_baselines, write_curves  # imports matplotlib
     from jaxdarts.spaces import Benchmark
 
     table = Benchmark.load(arguments.table)

@@ -25,7 +25,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     config, options = parse_evaluate(argv)
     keep_freed_memory(config.batch_size, config.image_size, config.channels, config.cells)
     from jaxdarts.runs.compilation import quicken_compilation
-    from jaxdarts.runs.evaluate_loop import run_evaluation  # imports JAX, for which --help should not wait
+    from jaxdarts.runs.evaluate.loop import run_evaluation  # imports JAX, for which --help should not wait
     from jaxdarts.runs.processes import is_first
     from jaxdarts.runs.rendezvous import connect
 

@@ -28,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         arguments = parser.parse_args(argv)
         # These import matplotlib, for which --help should not wait.
-        from jaxdarts.runs.report import write_report
-        from jaxdarts.runs.sweep_record import SWEEP_FILE
-        from jaxdarts.runs.sweep_report import write_sweep_report
+        from jaxdarts.runs.search.report import write_report
+        from jaxdarts.runs.sweep.record import SWEEP_FILE
+        from jaxdarts.runs.sweep.report import write_sweep_report
 
         is_sweep = (Path(arguments.run_dir) / SWEEP_FILE).is_file()
         print((write_sweep_report if is_sweep else write_report)(arguments.run_dir))

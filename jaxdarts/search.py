@@ -25,9 +25,11 @@ def _search(argv: Sequence[str] | None) -> None:
     config, options = parse_search(argv)
     keep_freed_memory(config.batch_size, config.image_size, config.channels, config.cells)
     from jaxdarts.runs.compilation import quicken_compilation
-    from jaxdarts.runs.loop import run_search  # imports JAX, for which --help and a mistyped flag should not wait
     from jaxdarts.runs.processes import is_first
     from jaxdarts.runs.rendezvous import connect
+    from jaxdarts.runs.search.loop import (
+        run_search,  # imports JAX, for which --help and a mistyped flag should not wait
+    )
 
     quicken_compilation()
     connect(options, {"resume": options.resume, **dataclasses.asdict(config)})

@@ -47,10 +47,10 @@ def _sweep(argv: Sequence[str] | None) -> None:
     if arguments.cluster is None and options:
         raise InputError(f"{', '.join(options)}: only with --cluster ADDRESS")
     if arguments.cluster is not None:
-        from jaxdarts.runs.sweep_cluster import RayExecutor
+        from jaxdarts.runs.sweep.cluster import RayExecutor
 
         executor = RayExecutor(arguments.cluster, jobs=arguments.jobs, **options)
-    from jaxdarts.runs.sweep_loop import raise_for_failures, run_sweep  # imports JAX, for which --help should not wait
+    from jaxdarts.runs.sweep.loop import raise_for_failures, run_sweep  # imports JAX, for which --help should not wait
 
     jobs = 1 if arguments.jobs is None else arguments.jobs
     result = run_sweep(arguments.file, arguments.sweep_dir, jobs=jobs, retry=arguments.retry, executor=executor)

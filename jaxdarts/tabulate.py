@@ -24,7 +24,7 @@ def _tabulate(argv: Sequence[str] | None) -> None:
     config, options = parse_tabulate(argv)
     keep_freed_memory(config.batch_size, config.image_size, config.channels, config.cells)
     from jaxdarts.runs.compilation import quicken_compilation
-    from jaxdarts.runs.tabulate_loop import run_tabulation  # imports JAX, for which --help should not wait
+    from jaxdarts.runs.table.loop import run_tabulation  # imports JAX, for which --help should not wait
 
     quicken_compilation()
     run_dir = None if options.run_dir is None else Path(options.run_dir)

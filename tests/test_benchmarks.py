@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.sweep_record import SweepRun
+from jaxdarts.runs.sweep.record import SweepRun
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # Needs PyTorch, which is no dependency; step_time and memory measure it where it is installed.

@@ -17,7 +17,7 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs.devices import data_mesh
-from jaxdarts.runs.loop import run_search
+from jaxdarts.runs.search.loop import run_search
 from tests.runs.comparing import without_times
 from tests.runs.tiny import tiny_config, tiny_flags
 

@@ -17,10 +17,10 @@ import pytest
 
 import jaxdarts
 from jaxdarts.runs.checks import field_names
-from jaxdarts.runs.config import SearchConfig
-from jaxdarts.runs.evaluate_config import EvaluateConfig
-from jaxdarts.runs.sweep_file import read_sweep
-from jaxdarts.runs.tabulate_config import TabulateConfig
+from jaxdarts.runs.evaluate.config import EvaluateConfig
+from jaxdarts.runs.search.config import SearchConfig
+from jaxdarts.runs.sweep.file import read_sweep
+from jaxdarts.runs.table.config import TabulateConfig
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/numerics.md", "docs/adding_things.md", "docs/results.md")

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from jaxdarts.runs.config import SearchConfig
-from jaxdarts.runs.evaluate_config import EvaluateConfig
+from jaxdarts.runs.evaluate.config import EvaluateConfig
+from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.sweep import main
 from tests.runs.tiny import tiny_config, tiny_evaluation
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jaxdarts.report import main as report
-from jaxdarts.runs.tabulate_record import read_table
+from jaxdarts.runs.table.record import read_table
 from jaxdarts.tabulate import main
 from tests.runs.tiny import tiny_flags, tiny_tabulation
 

@@ -28,8 +28,8 @@ REGULARISATIONS: dict[str, Regularisation] = {
 def r_darts(problem: SearchProblem, **options: Any) -> SearchMethod:
     """A member of an R-DARTS: `darts`, whose L2 (in `opt_state`) and drop path are values of its state.
 
-    The members run side by side (`jaxdarts.runs.population`), and the best of the genotypes that they find, by a short
-    training from scratch, is the result (`jaxdarts.runs.selection`).
+    The members run side by side (`jaxdarts.runs.population.steps`), and the best of the genotypes that they find, by a
+    short training from scratch, is the result (`jaxdarts.runs.population.selection`).
 
     Args:
       problem: search space and supernet.

@@ -18,10 +18,10 @@ import tyro
 
 from jaxdarts.errors import InputError, unknown_choice
 from jaxdarts.runs.checks import field_names
-from jaxdarts.runs.config import PRESETS, SearchConfig
-from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig
+from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig
 from jaxdarts.runs.folder import CONFIG_FILE, RECORDED_FACTS, check_resumable
-from jaxdarts.runs.tabulate_config import TABULATE_PRESETS, TabulateConfig
+from jaxdarts.runs.search.config import PRESETS, SearchConfig
+from jaxdarts.runs.table.config import TABULATE_PRESETS, TabulateConfig
 
 # From tyro's wording to ours, which says what is allowed before what was given.
 _REWORDINGS = (

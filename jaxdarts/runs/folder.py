@@ -19,10 +19,10 @@ from typing import Any
 
 from jaxdarts.errors import InputError, RunError
 from jaxdarts.runs.checks import field_names
-from jaxdarts.runs.config import CHANGEABLE_FIELDS, PRESETS, SearchConfig
-from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig, TrainingConfig
+from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig, TrainingConfig
 from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.tabulate_config import TABULATE_PRESETS, TabulateConfig
+from jaxdarts.runs.search.config import CHANGEABLE_FIELDS, PRESETS, SearchConfig
+from jaxdarts.runs.table.config import TABULATE_PRESETS, TabulateConfig
 
 CONFIG_FILE = "config.json"
 LOCK_FILE = "lock"

@@ -13,9 +13,9 @@ from jax.typing import ArrayLike
 
 from jaxdarts.data import Dataset, augment, load_dataset, normalise, take_batch, to_unit
 from jaxdarts.methods import Batch
-from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.devices import replicate, split_batch
 from jaxdarts.runs.folder import RunConfig
+from jaxdarts.runs.search.config import SearchConfig
 
 
 class SearchData(NamedTuple):

@@ -12,13 +12,13 @@ import numpy as np
 
 from jaxdarts.errors import InputError
 from jaxdarts.methods import StoppingRule, local_average
-from jaxdarts.runs.charts import Values, operation_strengths
 from jaxdarts.runs.checks import field_names
-from jaxdarts.runs.config import SearchConfig, stopping_rule
-from jaxdarts.runs.diagnostics_form import check_diagnostics
-from jaxdarts.runs.events import Event, read_events
 from jaxdarts.runs.folder import CONFIG_FILE
 from jaxdarts.runs.metrics import read_metrics
+from jaxdarts.runs.pages.charts import Values, operation_strengths
+from jaxdarts.runs.search.config import SearchConfig, stopping_rule
+from jaxdarts.runs.search.diagnostics_form import check_diagnostics
+from jaxdarts.runs.search.events import Event, read_events
 from jaxdarts.spaces import (
     Architecture,
     CellSpace,

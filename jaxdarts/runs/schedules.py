@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from jaxdarts.bilevel import set_hyperparameters
 from jaxdarts.methods import RetrainState, SearchState
-from jaxdarts.runs.config import SearchConfig
-from jaxdarts.runs.evaluate_config import TrainingConfig
+from jaxdarts.runs.evaluate.config import TrainingConfig
 from jaxdarts.runs.folder import RunConfig
-from jaxdarts.runs.regularisers import beta_weight, temperature
+from jaxdarts.runs.search.config import SearchConfig
+from jaxdarts.runs.search.regularisers import beta_weight, temperature
 
 State = TypeVar("State", SearchState, RetrainState)
 

@@ -17,9 +17,8 @@ from jax.sharding import Mesh
 from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.runs import tensorboard
 from jaxdarts.runs.checkpoint import Checkpoints
-from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.devices import replicate
-from jaxdarts.runs.evaluate_config import EvaluateConfig
+from jaxdarts.runs.evaluate.config import EvaluateConfig
 from jaxdarts.runs.folder import (
     RunConfig,
     RunFolder,
@@ -34,6 +33,7 @@ from jaxdarts.runs.processes import SharedCheckpoints, SharedInterrupt, Temporar
 from jaxdarts.runs.progress import RunProgress, format_seconds, print_banner
 from jaxdarts.runs.record import METRICS_FILE
 from jaxdarts.runs.schedules import State, start_epoch
+from jaxdarts.runs.search.config import SearchConfig
 
 _ESTIMATE_AFTER_STEPS = 5  # steps after which the time left is first told
 

@@ -26,8 +26,8 @@ from jaxdarts.runs import stepping
 from jaxdarts.runs.compilation import quicken_compilation
 from jaxdarts.runs.device import precision
 from jaxdarts.runs.devices import data_mesh, replicate, traced_for
-from jaxdarts.runs.evaluate_assemble import RetrainSums, assemble_evaluation, choose_genotype
-from jaxdarts.runs.loop import run_search
+from jaxdarts.runs.evaluate.assemble import RetrainSums, assemble_evaluation, choose_genotype
+from jaxdarts.runs.search.loop import run_search
 from jaxdarts.spaces import SearchSpace
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only
 from tests.runs.tiny import tiny_config, tiny_evaluation

@@ -9,7 +9,7 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.methods import StoppingRule
-from jaxdarts.runs.config import PRESETS, SearchConfig, check_config, stopping_rule
+from jaxdarts.runs.search.config import PRESETS, SearchConfig, check_config, stopping_rule
 
 
 @pytest.mark.parametrize("preset", PRESETS)

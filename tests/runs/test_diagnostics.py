@@ -15,11 +15,11 @@ from jax.flatten_util import ravel_pytree
 from jaxdarts.data import eval_batches
 from jaxdarts.methods import as_given, eval_mode_sums, sample_weights
 from jaxdarts.networks import OPERATIONS, softmax_weights
-from jaxdarts.runs.assemble import Search, assemble
-from jaxdarts.runs.diagnostics import diagnose, is_parameter_free
 from jaxdarts.runs.inputs import plain
-from jaxdarts.runs.loop import SearchResult, run_search
-from jaxdarts.runs.validate import Validator
+from jaxdarts.runs.search.assemble import Search, assemble
+from jaxdarts.runs.search.diagnostics import diagnose, is_parameter_free
+from jaxdarts.runs.search.loop import SearchResult, run_search
+from jaxdarts.runs.search.validate import Validator
 from jaxdarts.spaces import Genotype, one_hot
 from tests.runs.tiny import tiny_config
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jaxdarts.report import main
-from jaxdarts.runs.diagnostics_form import check_diagnostics
+from jaxdarts.runs.search.diagnostics_form import check_diagnostics
 from jaxdarts.spaces import S1
 from tests.runs.test_report import synthetic_run
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from PIL import Image
 
-from jaxdarts.runs.draw import draw_cells, save_cells, state_name, to_dot, to_mermaid
+from jaxdarts.runs.pages.draw import draw_cells, save_cells, state_name, to_dot, to_mermaid
 from jaxdarts.spaces import DARTS, Genotype
 
 OPERATIONS = [*DARTS.operation_names, "noise", "conv_7x1_1x7"]

@@ -10,7 +10,7 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs.command_line import ProcessOptions, parse_evaluate
-from jaxdarts.runs.evaluate_config import EVALUATE_PRESETS, EvaluateConfig, check_evaluate_config
+from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig, check_evaluate_config
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "evaluate"
 GOOD = EvaluateConfig(genotype="DARTS_V2")

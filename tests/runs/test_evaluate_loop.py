@@ -17,13 +17,14 @@ import pytest
 
 from jaxdarts.data import load_dataset, normalise, to_unit
 from jaxdarts.errors import InputError, RunError, RunInterrupted
-from jaxdarts.runs import evaluate_loop, stepping
-from jaxdarts.runs.evaluate_config import EvaluateConfig
-from jaxdarts.runs.evaluate_loop import EvaluationResult, run_evaluation
-from jaxdarts.runs.evaluate_record import best_epoch
-from jaxdarts.runs.loop import run_search
+from jaxdarts.runs import stepping
+from jaxdarts.runs.evaluate import loop as evaluate_loop
+from jaxdarts.runs.evaluate.config import EvaluateConfig
+from jaxdarts.runs.evaluate.loop import EvaluationResult, run_evaluation
+from jaxdarts.runs.evaluate.record import best_epoch
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.schedules import drop_path, learning_rate
+from jaxdarts.runs.search.loop import run_search
 from jaxdarts.spaces import GENOTYPES, find_genotype
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_state, without_times
 from tests.runs.tiny import GENOTYPE_FILE, tiny_config, tiny_evaluation

@@ -13,7 +13,7 @@ import pytest
 from jaxdarts.errors import InputError
 from jaxdarts.report import main
 from jaxdarts.runs.metrics import append_metrics
-from jaxdarts.runs.report import write_report
+from jaxdarts.runs.search.report import write_report
 from jaxdarts.spaces import GENOTYPES
 from tests.runs.test_report import Page
 

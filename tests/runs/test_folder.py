@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from jaxdarts.errors import InputError, RunError
-from jaxdarts.runs.config import SearchConfig
-from jaxdarts.runs.evaluate_config import EvaluateConfig
+from jaxdarts.runs.evaluate.config import EvaluateConfig
 from jaxdarts.runs.folder import RunFolder, check_creatable, check_resumable, check_same_config, stored_config
+from jaxdarts.runs.search.config import SearchConfig
 
 CONFIG = SearchConfig(seed=3)
 
@@ -123,7 +123,7 @@ def test_nothing_is_left_where_the_first_file_cannot_be_written(tmp_path: Path) 
 HOLD = """
 import sys, time
 from pathlib import Path
-from jaxdarts.runs.config import SearchConfig
+from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.runs.folder import RunFolder
 folder = RunFolder.create(SearchConfig(seed=3), Path(sys.argv[1]))
 print("held", flush=True)

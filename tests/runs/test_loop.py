@@ -19,13 +19,14 @@ from jax.flatten_util import ravel_pytree
 
 from jaxdarts.bilevel import HYPERGRADIENTS
 from jaxdarts.errors import InputError, RunError, RunInterrupted
-from jaxdarts.runs import loop, stepping
-from jaxdarts.runs.assemble import assemble
-from jaxdarts.runs.config import SearchConfig
-from jaxdarts.runs.loop import SearchResult, run_search
-from jaxdarts.runs.measure import measure_epoch
+from jaxdarts.runs import stepping
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.schedules import drop_path, learning_rate
+from jaxdarts.runs.search import loop
+from jaxdarts.runs.search.assemble import assemble
+from jaxdarts.runs.search.config import SearchConfig
+from jaxdarts.runs.search.loop import SearchResult, run_search
+from jaxdarts.runs.search.measure import measure_epoch
 from jaxdarts.spaces import discretise, load_genotype, load_space
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_state, without_times
 from tests.runs.tiny import tiny_config

@@ -12,11 +12,11 @@ import pytest
 
 from jaxdarts import benchmark as command
 from jaxdarts.errors import InputError
-from jaxdarts.runs import nasbench201_files
-from jaxdarts.runs.baselines import BASELINES, run_baselines
-from jaxdarts.runs.evaluate_loop import run_evaluation
-from jaxdarts.runs.loop import run_search
-from jaxdarts.runs.sweep_record import read_result
+from jaxdarts.runs.evaluate.loop import run_evaluation
+from jaxdarts.runs.nasbench201 import official_files as nasbench201_files
+from jaxdarts.runs.nasbench201.baselines import BASELINES, run_baselines
+from jaxdarts.runs.search.loop import run_search
+from jaxdarts.runs.sweep.record import read_result
 from jaxdarts.spaces import Benchmark, DenseGenotype
 from jaxdarts.spaces.nasbench201 import NUM_CELLS, cells
 from tests.runs.comparing import without_times

@@ -17,15 +17,17 @@ import pytest
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.methods import REGULARISATIONS, RollBack, Stop
-from jaxdarts.runs import population_loop, selection, stepping
-from jaxdarts.runs.assemble import assemble
-from jaxdarts.runs.config import SearchConfig, check_config
-from jaxdarts.runs.loop import SearchResult, run_search
-from jaxdarts.runs.members import describe_member, member_configs
+from jaxdarts.runs import stepping
 from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.population import assemble_population, devices_for, joined, stack, unstack
-from jaxdarts.runs.selection import ranking
-from jaxdarts.runs.sweep_record import read_result
+from jaxdarts.runs.population import loop as population_loop
+from jaxdarts.runs.population import selection
+from jaxdarts.runs.population.members import describe_member, member_configs
+from jaxdarts.runs.population.selection import ranking
+from jaxdarts.runs.population.steps import assemble_population, devices_for, joined, stack, unstack
+from jaxdarts.runs.search.assemble import assemble
+from jaxdarts.runs.search.config import SearchConfig, check_config
+from jaxdarts.runs.search.loop import SearchResult, run_search
+from jaxdarts.runs.sweep.record import read_result
 from jaxdarts.spaces import load_genotype
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_state, without_times
 from tests.runs.tiny import tiny_config
@@ -239,7 +241,7 @@ import io, sys
 from pathlib import Path
 import jax
 from tests.runs.test_population import double_config
-from jaxdarts.runs.loop import run_search
+from jaxdarts.runs.search.loop import run_search
 assert len(jax.devices()) == 3
 folder = Path(sys.argv[1])
 result = run_search(double_config(folder), folder / "sharded", stream=io.StringIO())

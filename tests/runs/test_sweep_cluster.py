@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs import sweep_connection
-from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.sweep_cluster import RayExecutor, _Cluster
-from jaxdarts.runs.sweep_connection import check_resources
-from jaxdarts.runs.sweep_jobs import Ended, Event, Job, Lost, Stage, Started
-from jaxdarts.runs.sweep_worker import Place, Report
+from jaxdarts.runs.search.config import SearchConfig
+from jaxdarts.runs.sweep import connection as sweep_connection
+from jaxdarts.runs.sweep.cluster import RayExecutor, _Cluster
+from jaxdarts.runs.sweep.connection import check_resources
+from jaxdarts.runs.sweep.jobs import Ended, Event, Job, Lost, Stage, Started
+from jaxdarts.runs.sweep.worker import Place, Report
 from jaxdarts.spaces.files import GENOTYPE_FILE
 from jaxdarts.sweep import main
 from tests.runs.comparing import without_times
@@ -213,7 +213,7 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(
     flags: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stand_in = SimpleNamespace(is_initialized=lambda: False)
-    monkeypatch.setattr("jaxdarts.runs.sweep_cluster.load_ray", lambda: stand_in)
+    monkeypatch.setattr("jaxdarts.runs.sweep.cluster.load_ray", lambda: stand_in)
     monkeypatch.chdir(tmp_path)
     Path("sweep.toml").write_text("[grid]\nseed = [0]\n")
     since = time.monotonic()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.config import PRESETS
-from jaxdarts.runs.sweep_file import read_sweep, run_name
+from jaxdarts.runs.search.config import PRESETS
+from jaxdarts.runs.sweep.file import read_sweep, run_name
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from jaxdarts.runs.config import SearchConfig
 from jaxdarts.runs.folder import lock_folder
 from jaxdarts.runs.interrupt import Interrupt
-from jaxdarts.runs.sweep_jobs import Ended, Job, LocalExecutor, Stage, Started, is_in_use
+from jaxdarts.runs.search.config import SearchConfig
+from jaxdarts.runs.sweep.jobs import Ended, Job, LocalExecutor, Stage, Started, is_in_use
 
 FINISH = "import pathlib; pathlib.Path('{0}').mkdir(); pathlib.Path('{0}/genotype.json').touch()"
 SCRIPTS = {
@@ -64,7 +64,7 @@ def test_a_folder_in_use_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monke
             os.close(lock)
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxdarts.runs.sweep_jobs.time.sleep", sleep)
+        patch.setattr("jaxdarts.runs.sweep.jobs.time.sleep", sleep)
         events = list(LocalExecutor().run([job], Interrupt()))
     assert waits[:3] == [False] * 3 and isinstance(events[-1], Ended) and events[-1].outcome == "done"
 

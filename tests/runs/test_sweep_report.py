@@ -14,11 +14,11 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.report import main
-from jaxdarts.runs.charts import FIRST, SECOND
 from jaxdarts.runs.metrics import append_metrics
-from jaxdarts.runs.sweep_record import SweepRun, read_result
-from jaxdarts.runs.sweep_report import write_sweep_report
-from jaxdarts.runs.sweep_statistics import Estimate, best_by_validation, correlation, estimate
+from jaxdarts.runs.pages.charts import FIRST, SECOND
+from jaxdarts.runs.sweep.record import SweepRun, read_result
+from jaxdarts.runs.sweep.report import write_sweep_report
+from jaxdarts.runs.sweep.statistics import Estimate, best_by_validation, correlation, estimate
 from jaxdarts.spaces import S1
 from tests.runs.test_report import Page, synthetic_run
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from jaxdarts.runs import sweep_worker
-from jaxdarts.runs.evaluate_config import EvaluateConfig
-from jaxdarts.runs.sweep_jobs import Job, Stage
-from jaxdarts.runs.sweep_worker import Board, Place, absolute, make_inspection, run_environment, unseen, work
+from jaxdarts.runs.evaluate.config import EvaluateConfig
+from jaxdarts.runs.sweep import worker as sweep_worker
+from jaxdarts.runs.sweep.jobs import Job, Stage
+from jaxdarts.runs.sweep.worker import Board, Place, absolute, make_inspection, run_environment, unseen, work
 from tests.runs.test_sweep_jobs import SCRIPTS, jobs
 
 ASKS = "import signal, sys, time; signal.signal(signal.SIGINT, lambda *_: sys.exit(130)); print('on'); time.sleep(60)"

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted
-from jaxdarts.runs import tabulate_loop
-from jaxdarts.runs.evaluate_config import EvaluateConfig
-from jaxdarts.runs.evaluate_loop import run_evaluation
+from jaxdarts.runs.evaluate.config import EvaluateConfig
+from jaxdarts.runs.evaluate.loop import run_evaluation
 from jaxdarts.runs.progress import RunProgress
-from jaxdarts.runs.tabulate_loop import TabulationResult, run_tabulation
-from jaxdarts.runs.tabulate_record import Entry, read_table
-from jaxdarts.runs.tabulate_report import write_table_report
+from jaxdarts.runs.table import loop as tabulate_loop
+from jaxdarts.runs.table.loop import TabulationResult, run_tabulation
+from jaxdarts.runs.table.record import Entry, read_table
+from jaxdarts.runs.table.report import write_table_report
 from jaxdarts.spaces import Genotype, load_space
 from tests.runs.tiny import tiny_tabulation
 

@@ -14,12 +14,13 @@ import pytest
 from jaxdarts.bilevel import get_hyperparameters, set_hyperparameters
 from jaxdarts.errors import RunError
 from jaxdarts.methods import SearchState
-from jaxdarts.runs import loop, search_files
-from jaxdarts.runs.assemble import EpochSums, Search, assemble
-from jaxdarts.runs.config import SearchConfig
-from jaxdarts.runs.loop import SearchResult, run_search
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.schedules import start_epoch
+from jaxdarts.runs.search import files as search_files
+from jaxdarts.runs.search import loop
+from jaxdarts.runs.search.assemble import EpochSums, Search, assemble
+from jaxdarts.runs.search.config import SearchConfig
+from jaxdarts.runs.search.loop import SearchResult, run_search
 from jaxdarts.spaces import load_genotype
 from tests.runs.comparing import assert_same_state, without_times
 from tests.runs.test_loop import assert_same_result

@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from jaxdarts.runs.config import SearchConfig
-from jaxdarts.runs.evaluate_config import EvaluateConfig
-from jaxdarts.runs.tabulate_config import TabulateConfig
+from jaxdarts.runs.evaluate.config import EvaluateConfig
+from jaxdarts.runs.search.config import SearchConfig
+from jaxdarts.runs.table.config import TabulateConfig
 
 SPACE_FILE = """
 num_nodes = 1

@@ -1,0 +1,302 @@
+"""How are a run's numbers drawn for its report?"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from jaxdarts.runs.pages.draw import BACKGROUND, INK, NODE, WIRE, figure_to_svg
+
+Values = Sequence[float | None]  # one entry an epoch; None where there is none
+
+COLOUR_MAP = "viridis"
+FIRST, SECOND, THIRD = "#2463c4", "#c2570c", "#1a7f4b"
+COLOURS = (FIRST, SECOND, THIRD, "#8a4fc0", "#b0812a", "#5a7d8c", "#c44a7a", "#6b7a2a")  # of lines side by side
+_MUTED, _GRID = "#59636e", "#d5dae0"
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+# What the page's style sheet may replace, for dark screens; the hex value remains the default.
+_PAGE_COLOURS = {INK: "ink", BACKGROUND: "surface", WIRE: "wire", NODE: "node", _MUTED: "muted", _GRID: "grid"}
+_LINE_COLOURS = {FIRST: "first", SECOND: "second", THIRD: "third"}
+
+
+class Line(NamedTuple):
+    """One line of a chart."""
+
+    name: str
+    values: Values
+    colour: str
+    faint: bool = False  # a thin line with points, behind a smoothed one
+    stepped: bool = False  # for counts
+    band: tuple[Values, Values] | None = None  # lower and upper edge of an area behind it
+
+
+def line_chart(
+    identifier: str,
+    epochs: Sequence[int],
+    lines: Sequence[Line],
+    *,
+    width: float = 5.6,
+    percent: bool = False,
+    counts_up_to: int | None = None,
+    zero_line: bool = False,
+    marks: Sequence[tuple[int, str]] = (),
+) -> str:
+    """Lines over epochs as an inline SVG element; empty text if no line has a value.
+
+    Args:
+      identifier: distinguishes the elements of one page.
+      epochs: the x coordinate of every entry of a line's values.
+      width: in inches; the page scales the element.
+      percent: values are parts of one.
+      counts_up_to: values are whole numbers from 0 to this.
+      zero_line: marks the height 0.
+      marks: (epoch, text) of vertical lines.
+    """
+    figure = line_figure(
+        epochs,
+        lines,
+        width=width,
+        percent=percent,
+        counts_up_to=counts_up_to,
+        zero_line=zero_line,
+        marks=marks,
+    )
+    if figure is None:
+        return ""
+    return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
+
+
+def line_figure(
+    epochs: Sequence[int],
+    lines: Sequence[Line],
+    *,
+    width: float = 5.6,
+    percent: bool = False,
+    counts_up_to: int | None = None,
+    zero_line: bool = False,
+    marks: Sequence[tuple[int, str]] = (),
+) -> Figure | None:
+    """As `line_chart`, before it becomes text; None if no line has a value."""
+    lines = [line for line in lines if any(value is not None for value in line.values)]
+    if not lines:
+        return None
+    figure = Figure(figsize=(width, 2.7), facecolor="none", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(facecolor="none")
+    if zero_line:
+        axes.axhline(0.0, color=_MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+    for line in lines:
+        known = [(epoch, value) for epoch, value in zip(epochs, line.values, strict=True) if value is not None]
+        marked = line.faint or len(epochs) <= 20
+        axes.plot(
+            *zip(*known, strict=True),
+            label=line.name,
+            color=line.colour,
+            linewidth=1.0 if line.faint else 2.0,
+            alpha=0.55 if line.faint else 1.0,
+            marker="o" if marked else None,
+            markersize=3.2 if line.faint else 4.2,
+            markeredgewidth=0,
+            drawstyle="steps-mid" if line.stepped else "default",
+            solid_capstyle="round",
+        )
+        if line.band is not None:
+            rows = zip(epochs, *line.band, strict=True)
+            edges = [row for row in rows if None not in row]
+            x, low, high = np.array(edges).T
+            axes.fill_between(x, low, high, color=line.colour, alpha=0.15, linewidth=0)
+    shared: dict[int, list[str]] = {}
+    for epoch, text in marks:
+        shared.setdefault(epoch, []).append(text)
+    for epoch, texts in shared.items():
+        axes.axvline(epoch, color=_MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.annotate(
+            ", ".join(texts),
+            (epoch, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -2),
+            textcoords="offset points",
+            va="top",
+            color=_MUTED,
+            fontsize=8.5,
+        )
+    axes.set_xlabel("epoch", color=_MUTED, fontsize=9)
+    axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=counts_up_to is not None, nbins=6))
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if counts_up_to is not None:
+        axes.set_ylim(-0.3, counts_up_to + 0.3)
+    _tidy(axes)
+    figure.legend(
+        loc="outside upper left",
+        ncols=min(len(lines), max(3, int(width / 1.6))),
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        handlelength=1.6,
+    )
+    return figure
+
+
+def bar_chart(
+    identifier: str,
+    positions: np.ndarray,
+    heights: np.ndarray,
+    width: float,
+    label: str,
+    colour: str,
+    *,
+    counts: bool = False,
+) -> str:
+    """Bars as an inline SVG element.
+
+    Args:
+      identifier: distinguishes the elements of one page.
+      positions: centres of the bars.
+      heights: one for each; may be negative.
+      width: of a bar, in the unit of the positions.
+      label: of the axis of positions.
+      colour: FIRST, SECOND or THIRD.
+      counts: heights are whole numbers.
+    """
+    figure = Figure(figsize=(5.6, 2.7), facecolor="none", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(facecolor="none")
+    axes.bar(positions, heights, width=0.92 * width, color=colour, linewidth=0)
+    axes.axhline(0.0, color=_MUTED, linewidth=0.8)
+    axes.set_xlabel(label, color=_MUTED, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=not counts, nbins=8))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=counts, nbins=6))
+    _tidy(axes)
+    return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
+
+
+class Points(NamedTuple):
+    """Points of a scatter plot that look the same."""
+
+    name: str
+    kind: str  # of a second distinction, which the marker's shape tells
+    coordinates: Sequence[tuple[float, float]]
+    colour: str
+
+
+def scatter_chart(identifier: str, groups: Sequence[Points], labels: tuple[str, str], *, percent: bool = False) -> str:
+    """Points in a plane as an inline SVG element; empty text if there is none.
+
+    Args:
+      identifier: distinguishes the elements of one page.
+      groups: a colour a name and a marker's shape a kind; both get a legend where there are several.
+      labels: of the two axes.
+      percent: heights are parts of one.
+    """
+    if not any(group.coordinates for group in groups):
+        return ""
+    figure = Figure(figsize=(11.4, 3.4), facecolor="none", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(facecolor="none")
+    shapes = {kind: _MARKERS[index % len(_MARKERS)] for index, kind in enumerate({g.kind: None for g in groups})}
+    style: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "markeredgewidth": 0}
+    for group in groups:
+        horizontal, vertical = zip(*group.coordinates, strict=True)
+        axes.plot(horizontal, vertical, marker=shapes[group.kind], color=group.colour, alpha=0.8, **style)
+    keys = [(name, colour, "o") for name, colour in {group.name: group.colour for group in groups}.items()]
+    keys = keys if len(keys) > 1 else []
+    keys += [(kind, _MUTED, shape) for kind, shape in shapes.items()] if len(shapes) > 1 else []
+    handles = [Line2D([], [], label=name, color=colour, marker=shape, **style) for name, colour, shape in keys]
+    if handles:
+        figure.legend(
+            handles=handles,
+            loc="outside upper left",
+            ncols=min(8, len(handles)),
+            frameon=False,
+            fontsize=9,
+            labelcolor=INK,
+            columnspacing=1.2,
+            handletextpad=0.2,
+        )
+    axes.set_xlabel(labels[0], color=_MUTED, fontsize=9)
+    axes.set_ylabel(labels[1], color=_MUTED, fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+    if percent:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    _tidy(axes)
+    return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(axis="y", color=_GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.spines["bottom"].set_color(_MUTED)
+    axes.tick_params(colors=_MUTED, labelsize=9, length=0, pad=5)
+
+
+def inline_svg(figure: Figure, identifier: str, text_as_paths: bool = True) -> str:
+    """A figure as an SVG element for a page: fluid width, unique ids, the page's colours and, for text, its font."""
+    svg = figure_to_svg(figure, identifier, text_as_paths)
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style.*?</style>", "", svg, count=1, flags=re.DOTALL)  # the page's style sheet has it
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'\bid="', f'id="{identifier}-', svg)
+    svg = re.sub(r'(href="|url\()#', rf"\1#{identifier}-", svg)
+    svg = re.sub(r"""(font: [^;"]*?px) [^;"]*""", r"\1 system-ui, sans-serif", svg)
+    svg = _replaceable(svg, _PAGE_COLOURS)
+    width, height = figure.get_size_inches()
+    return svg.replace("<svg", f'<svg role="img" class="chart" style="aspect-ratio: {width:.3f} / {height:.3f}"', 1)
+
+
+def _replaceable(svg: str, variables: Mapping[str, str]) -> str:
+    for colour, variable in variables.items():
+        svg = svg.replace(f": {colour}", f": var(--{variable}, {colour})")
+    return svg
+
+
+def operation_strengths(
+    alpha: Sequence[Sequence[float | None]] | None, candidates: Sequence[int], temperature: float = 1.0
+) -> list[np.ndarray]:
+    """The softmax of alpha / temperature on every edge: float64[number of candidates]; NaN where alpha is missing.
+
+    Args:
+      alpha: [edges, operations], rows padded to the longest list of candidates.
+      candidates: how many entries of each row belong to a candidate; the others are left out of the softmax.
+      temperature: positive.
+    """
+    strengths = []
+    for edge, count in enumerate(candidates):
+        row = np.array(alpha[edge][:count] if alpha else [math.nan] * count, dtype=np.float64) / temperature
+        exponentials = np.exp(row - row.max())
+        strengths.append(exponentials / exponentials.sum())
+    return strengths
+
+
+def heat_map(strengths: np.ndarray, low: float, high: float) -> str:
+    """A PNG data URL with a pixel for each of float[operations, epochs], coloured from `low` to `high`."""
+    colours = matplotlib.colormaps[COLOUR_MAP].with_extremes(bad="#8c959f")
+    scaled = (np.ma.masked_invalid(strengths) - low) / max(high - low, 1e-12)
+    buffer = io.BytesIO()
+    imsave(buffer, colours(scaled, bytes=True), format="png", metadata={"Software": "jaxdarts"})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def colour_gradient() -> str:
+    """The colour map as a CSS gradient from left to right."""
+    stops = [matplotlib.colors.to_hex(colour) for colour in matplotlib.colormaps[COLOUR_MAP](np.linspace(0, 1, 9))]
+    return f"linear-gradient(to right, {', '.join(stops)})"

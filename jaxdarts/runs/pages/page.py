@@ -1,0 +1,171 @@
+"""What are the pages of reports made of?"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from typing import Any, Protocol
+
+from jaxdarts.runs.pages import charts
+from jaxdarts.runs.pages.charts import Values
+from jaxdarts.runs.pages.draw import draw_cells
+from jaxdarts.runs.progress import format_seconds
+from jaxdarts.spaces import Architecture
+
+# (key, name, which end is better, if one is); accuracies and errors are shown in percent
+Quantities = Sequence[tuple[str, str, Callable[[Any], Any] | None]]
+
+
+class Numbers(Protocol):
+    """What a run measured."""
+
+    @property
+    def epochs(self) -> tuple[int, ...]:
+        """Those that have ended."""
+
+    def values(self, key: str) -> Values:
+        """A quantity of every epoch."""
+
+
+def render_page(
+    *,
+    heading: str,
+    name: str,
+    facts: Mapping[str, object],
+    outcome: str,
+    finished: bool,
+    cells_heading: str,
+    genotype: Architecture,
+    sections: str,
+    config: Mapping[str, Any],
+    run: Numbers,
+    quantities: Quantities,
+) -> str:
+    """A whole page that loads nothing. `sections` is HTML between the cells and the genotype; all else is text."""
+    cells = draw_cells(genotype)
+    shown = {fact: "not recorded" if value in (None, "") else value for fact, value in facts.items()}
+    parts = {
+        "title": escape(f"{heading} ({name})"),
+        "heading": escape(heading),
+        "subheading": escape(f"Run {name}"),
+        "facts": "".join(f"<div><dt>{fact}</dt><dd>{escape(value)}</dd></div>" for fact, value in shown.items()),
+        "state": "" if finished else "unfinished",
+        "outcome": escape(outcome),
+        "cells_heading": cells_heading,
+        "cells": charts.inline_svg(cells, "cells"),
+        "cells_width": f"{cells.get_figwidth() * 100:.0f}",
+        "gradient": charts.colour_gradient(),
+        "sections": sections,
+        "genotype": escape(genotype.to_text()),
+        "table": summary_table(run, quantities),
+        "epoch_table": epoch_table(run, quantities),
+        "settings": settings(config),
+    }
+    return _fill(_template(), parts)
+
+
+def render_plain_page(
+    *, heading: str, subheading: str, facts: Mapping[str, object], outcome: str, finished: bool, sections: str
+) -> str:
+    """As `render_page`, for what is not one run: `sections` is all that follows the outcome."""
+    before, _, rest = _template().partition("<!-- run -->")
+    parts = {
+        "title": escape(heading),
+        "heading": escape(heading),
+        "subheading": escape(subheading),
+        "facts": "".join(
+            f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items()
+        ),
+        "state": "" if finished else "unfinished",
+        "outcome": escape(outcome),
+        "sections": sections,
+        "cells_width": "0",
+        "gradient": "none",
+    }
+    return _fill(before + "{{sections}}" + rest.partition("<!-- end of run -->")[2], parts)
+
+
+def _template() -> str:
+    return resources.files("jaxdarts.runs.pages").joinpath("report_template.html").read_text(encoding="utf-8")
+
+
+def _fill(template: str, parts: Mapping[str, str]) -> str:
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+
+
+def versions_text(config: Mapping[str, Any]) -> str:
+    """The packages' versions in a run's config.json."""
+    return ", ".join(f"{name} {version}" for name, version in (config.get("versions") or {}).items())
+
+
+def time_text(run: Numbers) -> str | None:
+    """How long the epochs took together."""
+    seconds = [value for value in run.values("seconds") if value is not None]
+    return format_seconds(sum(seconds)) if seconds else None
+
+
+def card(heading: str, chart: str, note: str = "") -> str:
+    """A box with a heading, a chart or the remark that there is none, and what the chart shows."""
+    note = f'<p class="muted small">{note}</p>' if chart and note else ""
+    chart = chart or '<p class="muted">Nothing was measured.</p>'
+    return f'<section class="card"><h3>{heading}</h3>{chart}{note}</section>'
+
+
+def summary_table(run: Numbers, quantities: Quantities) -> str:
+    """First, last and extreme values of every quantity that was measured."""
+    rows = []
+    for key, name, best_of in quantities:
+        known = [(value, epoch) for value, epoch in zip(run.values(key), run.epochs, strict=True) if value is not None]
+        if not known:
+            continue
+        best = best_of(known) if best_of else None
+        values = [known[0][0], known[-1][0], *((min(known)[0], max(known)[0]) if len(run.epochs) > 1 else (None, None))]
+        rows.append([name, *(quantity(key, value) for value in values), str(best[1]) if best else ""])
+    return table(["", "First", "Last", "Least", "Greatest", "Best in epoch"], rows)
+
+
+def epoch_table(run: Numbers, quantities: Quantities) -> str:
+    """Every quantity that was measured, after every epoch."""
+    kept = [(key, name) for key, name, _ in quantities if any(value is not None for value in run.values(key))]
+    columns = [[quantity(key, value) for value in run.values(key)] for key, _ in kept]
+    rows = [[str(epoch), *row] for epoch, row in zip(run.epochs, zip(*columns, strict=True), strict=True)]
+    return table(["Epoch", *(name for _, name in kept)], rows)
+
+
+def settings(config: Mapping[str, Any]) -> str:
+    """The rows of a table of a run's config.json."""
+    # In the header, and shown edge by edge.
+    hidden = ("versions", "device", "search_space", "architecture", "entries", "members", "part_of")
+    entries = [(name, value) for name, value in config.items() if name not in hidden]
+    texts = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in entries]
+    return "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in texts)
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A table of text whose first column is no number."""
+
+    def row(cells: list[str], tag: str) -> str:
+        first, *rest = (escape(cell) for cell in cells)
+        return f"<tr><{tag}>{first}</{tag}>{''.join(f'<{tag} class=number>{cell}</{tag}>' for cell in rest)}</tr>"
+
+    return f"<table>{row(header, 'th')}{''.join(row(cells, 'td') for cells in rows)}</table>"
+
+
+def quantity(key: str, value: float | None) -> str:
+    """A value as text, by what it is."""
+    if value is None:
+        return ""
+    return f"{value:.2%}" if key.endswith(("accuracy", "error", "regret")) else number(value)
+
+
+def number(value: float) -> str:
+    """Four digits; whole numbers as they are."""
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def escape(value: object) -> str:
+    """Text as HTML."""
+    return html.escape(str(value))

@@ -1,0 +1,155 @@
+"""What happened in a run of several searches, and which of their genotypes is returned, on one page?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxdarts.runs.evaluate.record import RESULT_FILE
+from jaxdarts.runs.pages import charts
+from jaxdarts.runs.pages.charts import COLOURS, Line, Values
+from jaxdarts.runs.pages.draw import CELL_NAMES
+from jaxdarts.runs.pages.page import Quantities, card, escape, number, render_page, table, time_text, versions_text
+from jaxdarts.runs.record import RunRecord, member_folder, read_diagnostics, read_run, result_folder
+from jaxdarts.runs.search.events import describe
+from jaxdarts.spaces import load_genotype
+from jaxdarts.spaces.files import GENOTYPE_FILE
+
+
+def render_population(folder: Path, config: Mapping[str, Any], quantities: Quantities) -> str:
+    """The page as HTML; the numbers at its end are those of the member whose genotype is shown.
+
+    Raises:
+      InputError: no epoch has ended yet, or a member's file cannot be read; naming the file.
+    """
+    members = [read_run(member_folder(folder, i)) for i in range(len(config["members"]))]
+    finished = (folder / GENOTYPE_FILE).exists()
+    shown = members[int(result_folder(folder).name.removeprefix("member_"))]
+    found = read_diagnostics(folder) if finished else None
+    names = _names(config["members"])
+    longest = max(members, key=lambda run: len(run.epochs))
+    return render_page(
+        heading=f"{len(members)} searches in {config.get('space')} on {config.get('dataset', 'unknown data')}",
+        name=folder.resolve().name,
+        facts={
+            "Search space": config.get("space"),
+            "Data set": config.get("dataset"),
+            "Method": config.get("method"),
+            "Members": "; ".join(f"{i}: {name}" for i, name in enumerate(names)),
+            "Epochs": f"{len(longest.epochs)} of {config.get('epochs')}",
+            "Time": f"{time_text(longest)}, for all members together",
+            "Device": config.get("device"),
+            "Versions": versions_text(config),
+        },
+        outcome=" ".join(_outcome(members, config, found, names)),
+        finished=finished,
+        cells_heading=f"Found cells, member {found['member']}" if found else "Newest cells of member 0",
+        genotype=load_genotype(folder / GENOTYPE_FILE) if finished else shown.genotype,
+        sections=_members(folder, members, names, found) + _curves(members, longest.epochs, names),
+        config=config,
+        run=shown,
+        quantities=quantities,
+    )
+
+
+def _names(members: list[Mapping[str, Any]]) -> list[str]:
+    """What sets each member apart."""
+    varied = [field for field in members[0] if len({str(member[field]) for member in members}) > 1]
+    return [", ".join(f"{field} {member[field]}" for field in varied) for member in members]
+
+
+def _outcome(
+    members: list[RunRecord], config: Mapping[str, Any], found: Mapping[str, Any] | None, names: list[str]
+) -> Iterator[str]:
+    """A few sentences that say how the run ended."""
+    done = max(len(run.epochs) for run in members)
+    if found is None:
+        yield f"This run has not finished: {done} of {config.get('epochs')} epochs are done."
+    else:
+        best, score = found["member"], found["candidates"][0]
+        yield f"The genotype returned is that of member {best} ({names[best]})."
+        if found["chosen_by"] == "retraining":
+            yield (
+                f"Trained from scratch for {config.get('retrain_epochs')} epochs on the images that train w, it has "
+                f"the best accuracy on those that train alpha: {score['accuracy']:.2%}."
+            )
+        elif score["accuracy"] is not None:
+            yield f"With the search's own weights it has the best validation accuracy: {score['accuracy']:.2%}."
+        else:
+            yield "Nothing was measured to choose by."
+        yield "The numbers at the end of this page are that member's."
+    for i, run in enumerate(members):
+        for event in run.events:
+            yield f"Member {i}: {describe(event)}"
+
+
+def _members(folder: Path, members: list[RunRecord], names: list[str], found: Mapping[str, Any] | None) -> str:
+    """A row for each member: the best first, if it is known."""
+    candidates = {entry["member"]: entry for entry in found["candidates"]} if found else {}
+    retrained = found is not None and found["chosen_by"] == "retraining"
+    header = ["Member", "", "Validation accuracy", "Dominant eigenvalue"]
+    header += [f"Skips, {CELL_NAMES[cell].lower().removesuffix(' cell')}" for cell in members[0].space.cell_types]
+    header += ["Retrained: accuracy", "Retrained: loss"] if retrained else []
+    rows = []
+    for i in candidates or range(len(members)):
+        run = members[i]
+        epoch = (run.diagnostics or {}).get("epoch", run.epochs[-1])
+        at = run.epochs.index(epoch)
+        skips = run.genotype.count("skip_connect")
+        row = [f"{i}", names[i], _percent(run.values("valid_accuracy")[at])]
+        row += [_number(run.values("dominant_eigenvalue")[at]), *map(str, skips.values())]
+        if retrained:
+            row += [_percent(candidates[i]["accuracy"]), _number(candidates[i]["loss"])]
+        rows.append(row)
+    links = []
+    for i in range(len(members)):
+        own = member_folder(folder, i)
+        links.append(f'<a href="{own.name}/report.html">member {i}</a>')
+        if (own / "retrain" / RESULT_FILE).exists():
+            links.append(f'<a href="{own.name}/retrain/report.html">retrained</a>')
+    note = (
+        "Accuracy and eigenvalue are the supernet's, in the epoch whose genotype is returned."
+        + (" Members that found the same genotype share a retraining." if retrained else "")
+        + f" Reports: {', '.join(links)}."
+    )
+    heading = "Members, the best first" if candidates else "Members"
+    return f'<h2>Members</h2><div class="wide">{card(escape(heading), table(header, rows), note)}</div>'
+
+
+def _curves(members: list[RunRecord], epochs: tuple[int, ...], names: list[str]) -> str:
+    def lines(key: str, stepped: bool = False) -> list[Line]:
+        return [
+            Line(f"{i}: {name}", _filled(run, key, epochs), COLOURS[i % len(COLOURS)], stepped=stepped)
+            for i, (run, name) in enumerate(zip(members, names, strict=True))
+        ]
+
+    wide = card(
+        "Dominant eigenvalue of the alpha-Hessian, local average",
+        charts.line_chart("eigenvalues", epochs, lines("local_average"), width=11.4, zero_line=True),
+        f"The centred mean of {2 * members[0].rule.reach + 1} measurements, of every member.",
+    )
+    cards = [
+        card("Validation accuracy", charts.line_chart("valid", epochs, lines("valid_accuracy"), percent=True)),
+        card("Training loss", charts.line_chart("losses", epochs, lines("train_loss"))),
+        card(
+            "Skip connections, normal cell",
+            charts.line_chart("skips", epochs, lines("skip_normal", True), counts_up_to=2 * members[0].space.num_nodes),
+        ),
+        card("Validation loss", charts.line_chart("valid_losses", epochs, lines("valid_loss"))),
+    ]
+    return f'<h2>Search</h2><div class="wide">{wide}</div><div class="pair">{"".join(cards)}</div>'
+
+
+def _filled(run: RunRecord, key: str, epochs: tuple[int, ...]) -> Values:
+    """A quantity at all epochs; None where a member had stopped."""
+    known = dict(zip(run.epochs, run.values(key), strict=True))
+    return [known.get(epoch) for epoch in epochs]
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else number(value)

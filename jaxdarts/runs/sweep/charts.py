@@ -1,0 +1,91 @@
+"""How are the runs of a sweep drawn side by side?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from jaxdarts.runs.pages import charts
+from jaxdarts.runs.pages.charts import COLOURS, Line, Points
+from jaxdarts.runs.pages.page import card, escape
+from jaxdarts.runs.sweep.record import SweepRecord, SweepRun, value_text
+
+
+def sweep_charts(sweep: SweepRecord, correlation: str) -> Iterator[str]:
+    """Sections of the page, of what was measured: eigenvalues, benchmark accuracies, curvature and test error.
+
+    Args:
+      correlation: a sentence about the last of these.
+    """
+    cards = _curve_cards(sweep.finished, "dominant_eigenvalue", panel=_setting, line=_label, percent=False)
+    if cards:
+        yield f'<h2>Dominant eigenvalue</h2><div class="pair">{"".join(cards)}</div>'
+    cards = _curve_cards(sweep.finished, "benchmark/cifar10/accuracy", panel=_label, line=_seed, percent=True)
+    if cards:
+        yield f'<h2>Benchmark accuracy of each epoch\'s cell, CIFAR-10</h2><div class="pair">{"".join(cards)}</div>'
+    yield from _curvature_and_error(sweep, correlation)
+
+
+def _curve_cards(
+    runs: Sequence[SweepRun],
+    key: str,
+    *,
+    panel: Callable[[SweepRun], str],
+    line: Callable[[SweepRun], str],
+    percent: bool,
+) -> list[str]:
+    """A chart a panel that has values, a line a run, a colour and an entry in the legend for each name of lines."""
+    panels: dict[str, list[SweepRun]] = {}
+    for run in runs:
+        if any(value is not None for value in run.curves.get(key, ())):
+            panels.setdefault(panel(run), []).append(run)
+    cards = []
+    for number, (heading, members) in enumerate(panels.items()):
+        epochs = sorted({epoch for run in members for epoch in run.epochs})
+        colours: dict[str, str] = {}
+        lines = []
+        for run in members:
+            name = line(run)
+            first = name not in colours
+            colour = colours.setdefault(name, COLOURS[len(colours) % len(COLOURS)])
+            known = dict(zip(run.epochs, run.curves[key], strict=True))
+            # A name that begins with _ is left out of the legend.
+            lines.append(Line(name if first else f"_{run.name}", [known.get(epoch) for epoch in epochs], colour))
+        chart = charts.line_chart(f"{key.replace('/', '-')}{number}", epochs, lines, percent=percent)
+        cards.append(card(escape(heading), chart, "A line a run."))
+    return cards
+
+
+def _curvature_and_error(sweep: SweepRecord, correlation: str) -> Iterator[str]:
+    """A point a run that has both, in the colour of its method (Zela et al. 2020, figure 4)."""
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for run in sweep.finished:
+        eigenvalue, error = (run.value(name) for name in ("dominant_eigenvalue", "test_error"))
+        if eigenvalue is not None and error is not None:
+            points.setdefault((_label(run), _setting(run)), []).append((eigenvalue, error))
+    names = list(dict.fromkeys(name for name, _ in points))
+    groups = [
+        Points(name, setting, coordinates, COLOURS[names.index(name) % len(COLOURS)])
+        for (name, setting), coordinates in points.items()
+    ]
+    if groups:
+        chart = charts.scatter_chart("correlation", groups, ("dominant eigenvalue", "test error"), percent=True)
+        note = f"A point a run: the last eigenvalue up to the epoch whose genotype is returned. {correlation}"
+        yield f'<h2>Curvature and test error</h2><div class="wide">{card("All runs", chart, note)}</div>'
+
+
+def _setting(run: SweepRun) -> str:
+    """What is searched: space and data set, where they vary."""
+    setting = [value_text(run.values[field]) for field in ("space", "dataset") if field in run.values]
+    return ", ".join(setting) or "All runs"
+
+
+def _label(run: SweepRun) -> str:
+    """How it is searched: variant, method and whatever else varies, without the seed."""
+    rest = {field: value for field, value in run.values.items() if field not in ("space", "dataset", "seed")}
+    texts = (value_text(value) if isinstance(value, str) else f"{field} {value_text(value)}"
+             for field, value in rest.items())  # fmt: skip
+    return ", ".join(texts) or "run"
+
+
+def _seed(run: SweepRun) -> str:
+    return f"seed {run.values['seed']}" if "seed" in run.values else "run"

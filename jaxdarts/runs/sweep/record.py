@@ -1,0 +1,153 @@
+"""What did the runs of a sweep find?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxdarts.errors import InputError
+from jaxdarts.runs.evaluate.record import RESULT_FILE
+from jaxdarts.runs.nasbench201.benchmark import TITLES, returned_value
+from jaxdarts.runs.pages.charts import Values
+from jaxdarts.runs.record import METRICS_FILE, read_epochs, read_run, result_folder, values_of
+from jaxdarts.spaces.benchmark import DATA_SETS
+
+SWEEP_FILE = "sweep.json"
+EVALUATE_FOLDER = "evaluate"  # below a run's own
+
+# Of a finished run; a quantity that was not measured is None.
+QUANTITIES = {
+    "valid_accuracy": "Validation accuracy",
+    "dominant_eigenvalue": "Dominant eigenvalue",
+    "accuracy_drop": "Discretisation drop",
+    "skip_normal": "Skips, normal",
+    "skip_reduce": "Skips, reduction",
+    "skip_cell": "Skips",
+    "test_error": "Test error",
+    **{f"benchmark/{name}/accuracy": f"Benchmark, {TITLES[name]}" for name in DATA_SETS},
+}
+# What is drawn over the epochs.
+CURVES = ("dominant_eigenvalue", "benchmark/cifar10/accuracy")
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """A run of a sweep, finished or not."""
+
+    name: str
+    values: Mapping[str, Any]  # of the sweep's fields
+    state: str  # pending, running, failed or done
+    error: str | None
+    result: Mapping[str, float | None] | None  # QUANTITIES and `held_out_accuracy`; None: it has not finished
+    epochs: tuple[int, ...] = ()
+    curves: Mapping[str, Values] = field(default_factory=dict)  # CURVES, one value an epoch
+
+    def value(self, name: str) -> float | None:
+        """A result; None where it was not measured or the run has not finished."""
+        return None if self.result is None else self.result.get(name)
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """A sweep as its folder tells it."""
+
+    name: str
+    fields: tuple[str, ...]  # of the grid, in SearchConfig's order, and "variant" before them
+    search: Mapping[str, Any]  # the fixed fields
+    variants: Mapping[str, Mapping[str, Any]]  # what each variant changes of them
+    runs: tuple[SweepRun, ...]
+
+    @property
+    def finished(self) -> list[SweepRun]:
+        """The runs with a result."""
+        return [run for run in self.runs if run.result is not None]
+
+
+def value_text(value: Any) -> str:
+    """A setting's value as tables show it."""
+    return value if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def read_sweep_record(folder: Path) -> SweepRecord:
+    """Reads sweep.json and the files of every finished run.
+
+    Raises:
+      InputError: it is not the folder of a sweep, or a file cannot be read; naming the file.
+    """
+    content = _read(folder / SWEEP_FILE)
+    try:
+        runs = [_read_run(folder, entry) for entry in content["runs"]]
+        name, fields = folder.resolve().name, tuple(content["fields"])
+        return SweepRecord(name, fields, content.get("search", {}), content.get("variants", {}), tuple(runs))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"run_dir: {str(folder / SWEEP_FILE)!r} does not describe a sweep: {error!r}") from error
+
+
+def read_states(folder: Path) -> dict[str, dict[str, Any]]:
+    """What sweep.json says of every run, by its name. Raises InputError if it cannot be read."""
+    runs = _read(folder / SWEEP_FILE).get("runs")
+    if not isinstance(runs, list) or not all(isinstance(run, dict) and "name" in run for run in runs):
+        raise InputError(f"run_dir: {str(folder / SWEEP_FILE)!r} does not describe a sweep")
+    return {run["name"]: run for run in runs}
+
+
+def read_result(folder: Path) -> dict[str, float | None]:
+    """The QUANTITIES of a finished search and, if there is one, its evaluation.
+
+    `valid_accuracy` and `dominant_eigenvalue` are of the epoch whose genotype is returned, the eigenvalue of the newest
+    epoch up to it in which it was measured; where a method chooses by scoring architectures, `valid_accuracy` is the
+    chosen one's score. Of a population they are those of the member whose genotype is returned. `accuracy_drop` is what
+    discretisation takes from the accuracy, without retraining. `held_out_accuracy`, on the images that the evaluation
+    held out after its last epoch, is there beside them.
+
+    Raises:
+      InputError: a file cannot be read.
+    """
+    run = read_run(result_folder(folder))
+    diagnostics = run.diagnostics or {}
+    returned = diagnostics.get("epoch", run.epochs[-1])
+    until = [entry for entry in run.metrics if entry["epoch"] <= returned]
+    eigenvalues = [entry.get("dominant_eigenvalue") for entry in until]
+    candidates = diagnostics.get("candidates")
+    discretisation = diagnostics.get("discretisation")
+    skips = run.genotype.count("skip_connect")
+    result: dict[str, float | None] = {
+        "valid_accuracy": candidates[0]["accuracy"] if candidates else until[-1].get("valid_accuracy"),
+        "dominant_eigenvalue": next((value for value in reversed(eigenvalues) if value is not None), None),
+        "accuracy_drop": -discretisation["accuracy_change"] if discretisation else None,
+        **{f"skip_{cell}": skips.get(cell) for cell in ("normal", "reduce", "cell")},
+        "test_error": None,
+        "held_out_accuracy": None,
+        **{key: returned_value(run, key) for key in QUANTITIES if key.startswith("benchmark/")},
+    }
+    if (folder / EVALUATE_FOLDER / RESULT_FILE).is_file():
+        result["test_error"] = _read(folder / EVALUATE_FOLDER / RESULT_FILE).get("test_error")
+        result["held_out_accuracy"] = read_epochs(folder / EVALUATE_FOLDER)[-1].get("valid_accuracy")
+    return result
+
+
+def _read_run(folder: Path, entry: Mapping[str, Any]) -> SweepRun:
+    path, done = folder / entry["name"], entry["state"] == "done"
+    metrics = read_epochs(result_folder(path)) if (path / METRICS_FILE).is_file() and done else []
+    return SweepRun(
+        name=entry["name"],
+        values=entry["values"],
+        state=entry["state"],
+        error=entry.get("error"),
+        result=read_result(path) if done else None,
+        epochs=tuple(record["epoch"] for record in metrics),
+        curves={key: values_of(metrics, key) for key in CURVES},
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"run_dir: cannot read {str(path)!r}: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"run_dir: {str(path)!r} does not hold an object")
+    return content

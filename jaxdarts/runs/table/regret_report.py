@@ -1,0 +1,147 @@
+"""How is the regret of searches shown, as a figure, a page and a table?"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxdarts.runs.files import write_atomically
+from jaxdarts.runs.folder import one_line_errors
+from jaxdarts.runs.pages import charts
+from jaxdarts.runs.pages.charts import FIRST, SECOND, THIRD, Line
+from jaxdarts.runs.pages.draw import figure_to_svg
+from jaxdarts.runs.pages.page import card, render_plain_page, table
+from jaxdarts.runs.table.record import Table, read_table
+from jaxdarts.runs.table.regret_curves import Curve, RunRegret, check_finished, group_curves, run_regret, search_folders
+from jaxdarts.runs.table.report import cell_text
+
+PAGE_FILE, CSV_FILE, FIGURE_FILE = "regret.html", "regret.csv", "regret.svg"
+_COLOURS = (FIRST, SECOND, THIRD, "#8a4fc0", "#b0812a", "#5a7d8c", "#c44a7a", "#6b7a2a")
+
+
+def write_regret(table_path: str | Path, run_dirs: Sequence[str | Path], output_dir: str | Path | None = None) -> Path:
+    """Writes `regret.svg`, `regret.csv` and `regret.html`: the test regret of searches' current genotypes by epoch.
+
+    Test regret is the test error of a genotype in a table minus the least in it (Zela et al. 2020, figures 2 and 10).
+    A line is the mean over runs that differ in the seed only, the area behind it goes from the least to the greatest.
+
+    Args:
+      table_path: a finished table's folder or file.
+      run_dirs: folders of searches, or of sweeps.
+      output_dir: where the files go; None: the table's folder.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      InputError: a file cannot be read, the table is not finished, or a run is of another space or data set.
+      RunError: a file cannot be written.
+    """
+    found = read_table(table_path)
+    check_finished(found)
+    folders = search_folders([Path(path) for path in run_dirs])
+    runs = [run_regret(found, folder) for folder in folders]
+    curves = group_curves(runs)
+    default = Path(table_path) if Path(table_path).is_dir() else Path(table_path).parent
+    folder = default if output_dir is None else Path(output_dir)
+    with one_line_errors("write", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / CSV_FILE, _csv(found, curves))
+        write_atomically(folder / FIGURE_FILE, _figure(curves))
+        write_atomically(folder / PAGE_FILE, _page(found, curves))
+    return folder / PAGE_FILE
+
+
+def _lines(curves: Sequence[Curve]) -> tuple[range, list[Line]]:
+    lines = [
+        Line(curve.label, curve.mean, _COLOURS[number % len(_COLOURS)], band=(curve.least, curve.greatest))
+        for number, curve in enumerate(curves)
+    ]
+    return range(len(curves[0].mean)), lines
+
+
+def _figure(curves: Sequence[Curve]) -> str:
+    epochs, lines = _lines(curves)
+    figure = charts.line_figure(epochs, lines, width=9.0, percent=True, zero_line=True)
+    assert figure is not None  # a curve has a run, and a run an epoch
+    figure.set_facecolor("white")
+    figure.axes[0].set_ylabel("test regret", fontsize=9)
+    return figure_to_svg(figure, "regret")
+
+
+def _csv(found: Table, curves: Sequence[Curve]) -> str:
+    """A row an epoch of a run; errors are parts of one."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["curve", "run", "seed", "epoch", "test_error", "regret", "genotype"])
+    for curve in curves:
+        for run in curve.runs:
+            for epoch, (genotype, regret) in enumerate(zip(run.genotypes, run.regrets, strict=True)):
+                known = ["", "", ""] if genotype is None else [found.errors[genotype], regret, genotype.to_text()]
+                writer.writerow([curve.label, run.folder.name, run.config.get("seed"), epoch, *known])
+    return text.getvalue()
+
+
+def _page(found: Table, curves: Sequence[Curve]) -> str:
+    config, errors = found.config, found.errors
+    best = next(iter(errors))
+    epochs, lines = _lines(curves)
+    chart = charts.line_chart("regret", epochs, lines, width=11.4, percent=True, zero_line=True)
+    note = (
+        "Test error of the genotype that the search would have returned after the epoch, trained from scratch, minus "
+        "the least of all architectures. Lines: mean over runs; areas: from the least to the greatest."
+    )
+    random = statistics.mean(errors.values()) - errors[best]
+    return render_plain_page(
+        heading=f"Test regret in {found.space.name} on {config.get('dataset', 'unknown data')}",
+        subheading=f"{sum(len(curve.runs) for curve in curves)} searches beside the table {found.name}",
+        facts={
+            "Architectures": len(errors),
+            "Trainings of each": config.get("seeds"),
+            "Least test error": f"{errors[best]:.2%}",
+            "Greatest test error": f"{max(errors.values()):.2%}",
+            "Mean regret of all architectures": f"{random:.2%}",
+            **{f"Best: {cell} cell": cell_text(best, cell) for cell in best.cell_types},
+        },
+        outcome=" ".join(_sentence(curve) for curve in curves),
+        finished=all(run.returned is not None for curve in curves for run in curve.runs),
+        sections=f'<div class="wide">{card("Test regret", chart, note)}</div>'
+        f'<h2>Over seeds</h2><div class="card scroll">{table(*_summary(curves))}</div>'
+        f'<h2>Runs</h2><div class="card scroll">{table(*_runs(curves))}</div>',
+    )
+
+
+def _sentence(curve: Curve) -> str:
+    known = [(value, epoch) for epoch, value in enumerate(curve.mean) if value is not None]
+    low, epoch = min(known)
+    last = known[-1][0]
+    return f"{curve.label}: the mean regret is least after epoch {epoch}, {low:.2%}, and {last:.2%} after the last."
+
+
+def _summary(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for curve in curves:
+        known = [(value, epoch) for epoch, value in enumerate(curve.mean) if value is not None]
+        low, epoch = min(known)
+        returned = [run.returned for run in curve.runs if run.returned is not None]
+        spread = f" ± {100 * statistics.stdev(returned):.2f}" if len(returned) > 1 else ""
+        ended = f"{100 * statistics.mean(returned):.2f}{spread}" if returned else ""
+        rows.append(
+            [curve.label, str(len(curve.runs)), f"{100 * known[0][0]:.2f}", f"{100 * low:.2f}", str(epoch), ended]
+        )
+    header = ["", "Runs", "First, %", "Least mean, %", "after epoch", "Returned, % (mean ± standard deviation)"]
+    return header, rows
+
+
+def _runs(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
+    rows = [[run.folder.name, *_run(run), curve.label] for curve in curves for run in curve.runs]
+    return ["Run", "Seed", "Least regret", "after epoch", "Returned", "Curve"], rows
+
+
+def _run(run: RunRegret) -> list[str]:
+    low, epoch = min((value, epoch) for epoch, value in enumerate(run.regrets) if value is not None)
+    returned = "" if run.returned is None else f"{run.returned:.2%}"
+    return [str(run.config.get("seed")), f"{low:.2%}", str(epoch), returned]
