@@ -59,6 +59,7 @@ class Request:
     limit: int | None = None
     seed: int = 0
     image_size: int | None = None
+    test_limit: int | None = None
 
 
 class RawData(NamedTuple):
@@ -77,11 +78,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def limited_sizes(num_train: int, num_test: int, limit: int | None) -> tuple[int, int]:
-    """How many training and test examples `limit` leaves: the same part of both, never none. A fixed point."""
-    if limit is None or limit >= num_train:
-        return num_train, num_test
-    return limit, min(num_test, max(1, round(num_test * limit / num_train))) if num_test else 0
+def limited_sizes(num_train: int, num_test: int, limit: int | None, test_limit: int | None = None) -> tuple[int, int]:
+    """How many training and test examples are left: by `limit` the same part of both, never none. A fixed point."""
+    kept = num_train if limit is None else min(limit, num_train)
+    tests = min(num_test, max(1, round(num_test * kept / max(num_train, 1))) if test_limit is None else test_limit)
+    return kept, tests
 
 
 def checked_images(source: str, images: np.ndarray) -> np.ndarray:
@@ -149,6 +150,7 @@ def make_dataset(
     raw: RawData,
     *,
     limit: int | None = None,
+    test_limit: int | None = None,
     image_size: int | None = None,
     statistics: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Dataset:
@@ -187,7 +189,8 @@ def make_dataset(
             if labels is not None and labels.max() >= len(class_names):
                 raise InputError(f"{source}: label {int(labels.max())} but only {len(class_names)} classes")
 
-    num_train, num_test = limited_sizes(len(train_images), 0 if test_images is None else len(test_images), limit)
+    num_test = 0 if test_images is None else len(test_images)
+    num_train, num_test = limited_sizes(len(train_images), num_test, limit, test_limit)
     train_images, train_labels = train_images[:num_train], train_labels[:num_train]
     if test_images is not None and test_labels is not None:
         test_images, test_labels = test_images[:num_test], test_labels[:num_test].astype(np.int32)

@@ -45,7 +45,7 @@ def read_folder(request: Request) -> RawData:
             raise InputError(f"{source}: class {unknown[0]!r} of {test_root} has no folder in {train_root}")
         test_files, test_labels = _interleaved(source, test_root, names, may_be_empty=True)
 
-    num_train, num_test = limited_sizes(len(train_files), len(test_files), request.limit)
+    num_train, num_test = limited_sizes(len(train_files), len(test_files), request.limit, request.test_limit)
     files = train_files[:num_train] + test_files[:num_test]
     images = _read_pictures(source, files, request.image_size)
     return RawData(

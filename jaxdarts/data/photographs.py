@@ -47,7 +47,7 @@ def read_photos10(request: Request) -> RawData:
         arrays = _build(request.seed)
         _save_cache(cache, arrays)
     images, labels = arrays
-    num_train, num_test = limited_sizes(NUM_TRAIN, NUM_TEST, request.limit)
+    num_train, num_test = limited_sizes(NUM_TRAIN, NUM_TEST, request.limit, request.test_limit)
     half = NUM_TRAIN // 2
     first = num_train // 2  # as split_indices cuts
     kept = np.r_[0:first, half : half + num_train - first]

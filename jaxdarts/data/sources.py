@@ -64,6 +64,7 @@ def load_dataset(
     *,
     download: bool = False,
     limit: int | None = None,
+    test_limit: int | None = None,
     image_size: int | None = None,
     seed: int = 0,
 ) -> Dataset:
@@ -77,6 +78,7 @@ def load_dataset(
       download: fetch and prepare a tensorflow-datasets set that is missing (needs the tfds-prepare extra). Nothing is
         ever downloaded without it.
       limit: use the first so many training examples, and the same part of the test set.
+      test_limit: use the first so many test examples, whatever `limit` is.
       image_size: resize every image to this many pixels a side, at least 8.
       seed: chooses the crops of photos10; the other sets are fixed.
 
@@ -86,6 +88,8 @@ def load_dataset(
         raise InputError(f"image_size must be at least {SMALLEST_SIDE}, not {image_size}")
     if limit is not None and limit < 2:
         raise InputError(f"limit must be at least 2, not {limit}")
+    if test_limit is not None and test_limit < 1:
+        raise InputError(f"test_limit must be at least 1, not {test_limit}")
     folder = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
     kind, _, argument = name.partition(":")
     if kind in _WITH_ARGUMENT:
@@ -101,12 +105,12 @@ def load_dataset(
         reader = read_tfds
         if find_prepared(argument, folder) is None and not _known_to_tfds(base or ""):
             raise _unknown(name)
-    request = Request(name, argument, folder, download, limit, seed, image_size)
+    request = Request(name, argument, folder, download, limit, seed, image_size, test_limit)
     raw = reader(request)
     statistics = STATISTICS.get(base) if base is not None else None
     if statistics is not None and raw.train_images.shape[-1] != len(statistics[0]):
         statistics = None
-    return make_dataset(name, raw, limit=limit, image_size=image_size, statistics=statistics)
+    return make_dataset(name, raw, limit=limit, test_limit=test_limit, image_size=image_size, statistics=statistics)
 
 
 def _tfds_names() -> list[str]:

@@ -124,7 +124,10 @@ def _read_prepared(request: Request, source: str, folder: Path) -> RawData:
         raise InputError(f"{source}: {folder} has no split 'train', only {', '.join(splits) or 'none'}")
     test_name = next((name for name in ("test", "validation") if name in splits), None)
     num_train, num_test = limited_sizes(
-        splits["train"].num_examples, splits[test_name].num_examples if test_name else 0, request.limit
+        splits["train"].num_examples,
+        splits[test_name].num_examples if test_name else 0,
+        request.limit,
+        request.test_limit,
     )
 
     # Pillow decodes (tensorflow-datasets would prefer OpenCV where it is installed, with other pixels for JPEG).

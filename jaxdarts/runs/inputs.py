@@ -32,6 +32,7 @@ def read_dataset(config: RunConfig) -> Dataset:
         None if config.data_dir is None else Path(config.data_dir),
         download=config.download,
         limit=config.limit,
+        test_limit=None if isinstance(config, SearchConfig) else config.test_limit,
         image_size=config.image_size,
         seed=data_seed(config),
     )

@@ -45,6 +45,14 @@ def test_constant_channel_does_not_divide_by_zero(tmp_path):
 def test_limit_cuts_both_parts(tmp_path):
     dataset = _load(tmp_path, {"limit": 10}, x_train=X, y_train=Y, x_test=X[:6], y_test=Y[:6])
     assert len(dataset.train_images) == 10 and len(dataset.test_images) == len(dataset.test_labels) == 3
+    assert (
+        len(
+            _load(
+                tmp_path, {"limit": 10, "test_limit": 5}, x_train=X, y_train=Y, x_test=X[:6], y_test=Y[:6]
+            ).test_images
+        )
+        == 5
+    )
     with pytest.raises(InputError, match="with limit=2 all 2 training images have one class, '3'"):
         _load(tmp_path, {"limit": 2}, x_train=X, y_train=np.sort(Y))
 

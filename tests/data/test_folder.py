@@ -30,6 +30,8 @@ def test_classes_are_interleaved_and_colours_kept(tmp_path):
     np.testing.assert_array_equal(dataset.test_labels, [1, 1])
     limited = load_dataset(f"folder:{tmp_path}", limit=3)
     assert len(limited.train_images) == 3 and len(limited.test_images) == 1
+    limited = load_dataset(f"folder:{tmp_path}", limit=3, test_limit=2)
+    assert len(limited.train_images) == 3 and len(limited.test_images) == 2
 
 
 def test_grey_pictures_have_one_channel_unless_mixed(tmp_path):

@@ -54,6 +54,7 @@ def test_limit_cuts_each_half():
     np.testing.assert_array_equal(limited.train_images[50:], whole.train_images[2000:2050])
     np.testing.assert_array_equal(np.bincount(limited.train_labels[:50]), np.full(10, 5))
     assert len(limited.test_images) == 25
+    np.testing.assert_array_equal(load_dataset("photos10", limit=100, test_limit=2000).test_images, whole.test_images)
 
 
 def test_the_seed_decides_and_the_cache_is_used_or_remade(cache):

@@ -50,6 +50,8 @@ def test_bad_arguments(tmp_path):
         load_dataset("digits", image_size=4)
     with pytest.raises(InputError, match="limit must be at least 2, not 0"):
         load_dataset("digits", limit=0)
+    with pytest.raises(InputError, match="test_limit must be at least 1, not 0"):
+        load_dataset("digits", test_limit=0)
     with pytest.raises(InputError, match="no such folder"):
         load_dataset("cifar10", tmp_path / "none")
 

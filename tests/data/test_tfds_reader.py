@@ -118,6 +118,7 @@ def test_both_formats_give_the_images(prepared):
 def test_limit_and_size(prepared):
     dataset = load_dataset("tfds:tiny:1.2.0", prepared, limit=6, image_size=8)
     assert dataset.train_images.shape == (6, 8, 8, 3) and dataset.test_images.shape == (3, 8, 8, 3)
+    assert len(load_dataset("tfds:tiny:1.2.0", prepared, test_limit=2).test_images) == 2
 
 
 def test_missing_damaged_and_short_shards(prepared):

@@ -36,7 +36,9 @@ class TrainingConfig:
     image_size: int | None = 16
     """Images are resized to this many pixels a side, at least 8; None keeps the data's own size."""
     limit: int | None = None
-    """Use only this many training images."""
+    """Use only this many training images, and the same part of the test set."""
+    test_limit: int | None = None
+    """Use this many test images, whatever `limit` is; None: the part that it leaves."""
     valid_portion: float = 0.0
     """Part of the training images that is held out, to choose an epoch by; 0 trains on all, as the references do."""
     split: str = "file"
@@ -121,7 +123,7 @@ EVALUATE_PRESETS: dict[str, EvaluateConfig] = {
 }
 
 _CHECKS = [
-    *at_least(1, "epochs", "batch_size", "channels", "cutout_length", "cells"),
+    *at_least(1, "epochs", "batch_size", "channels", "cutout_length", "cells", "test_limit"),
     *at_least(0, "crop_padding", "l2", "learning_rate_min", "auxiliary_weight"),
     *at_least(8, "image_size"),
     *at_least(2, "limit"),
