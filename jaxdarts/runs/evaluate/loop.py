@@ -86,6 +86,16 @@ def evaluation_facts(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+def network_text(evaluation: Evaluation) -> str:
+    """How large the network is, for a banner."""
+    config, cost = evaluation.config, evaluation.cost
+    head = f", auxiliary head {config.auxiliary_weight:g}" if evaluation.problem.network.auxiliary else ""
+    return (
+        f"{config.cells} cells, {config.channels} channels, {cost.parameters:,} parameters, "
+        f"{cost.multiply_adds:,} multiply-adds an image{head}"
+    )
+
+
 class EvaluationRun(SteppedRun[RetrainState, EvaluationResult]):
     """An evaluation's own part of a run: its measurements, and the result that it tells."""
 
@@ -105,18 +115,16 @@ class EvaluationRun(SteppedRun[RetrainState, EvaluationResult]):
 
     def banner(self, state: RetrainState) -> tuple[str, dict[str, str]]:
         """What is trained, how and where."""
-        config, data, cost = self.evaluation.config, self.evaluation.dataset, self.evaluation.cost
+        config, data = self.evaluation.config, self.evaluation.dataset
         height, width, channels = data.image_shape
         held_out = 0 if self.evaluation.valid is None else len(self.evaluation.valid.labels)
-        head = f", auxiliary head {config.auxiliary_weight:g}" if self.evaluation.problem.network.auxiliary else ""
         facts = {
             "genotype": config.genotype,
             "data": f"{data.name}: {len(self.evaluation.data.labels)} images to train on, "
             + (f"{held_out} held out, " if held_out else "")
             + ("" if self.evaluation.test is None else f"{len(self.evaluation.test.labels)} to test; ")
             + f"{height}x{width}x{channels}, {data.num_classes} classes",
-            "network": f"{config.cells} cells, {config.channels} channels, {cost.parameters:,} parameters, "
-            f"{cost.multiply_adds:,} multiply-adds an image{head}",
+            "network": network_text(self.evaluation),
             "run": f"{config.epochs} epochs of {self.evaluation.steps_per_epoch} steps, batch {config.batch_size}, "
             f"seed {config.seed}",
             "device": self.device,

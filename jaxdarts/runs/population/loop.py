@@ -216,7 +216,6 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
             if genotype.canonical() in found:
                 continue
             name = member.folder.path.name
-            self.progress.message(f"retraining the genotype of {name}: {self.population.config.retrain_epochs} epochs")
             try:
                 found[genotype.canonical()] = retrain(
                     member.search,

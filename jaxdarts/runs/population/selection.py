@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from jaxdarts.errors import RunInterrupted
+from jaxdarts.methods import RetrainState
 from jaxdarts.runs.evaluate.assemble import Images, build_evaluation
 from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig
-from jaxdarts.runs.evaluate.loop import EvaluationRun, evaluation_facts
+from jaxdarts.runs.evaluate.loop import EvaluationRun, evaluation_facts, network_text
 from jaxdarts.runs.evaluate.record import RESULT_FILE
 from jaxdarts.runs.folder import CONFIG_FILE, RunFolder
 from jaxdarts.runs.interrupt import Interrupt
@@ -61,6 +62,16 @@ def retrain_config(config: SearchConfig, name: str) -> EvaluateConfig:
     )
 
 
+class _Retraining(EvaluationRun):
+    """An evaluation that is a part of a run, which has told most of what there is to say."""
+
+    def banner(self, state: RetrainState) -> tuple[str, dict[str, str]]:
+        """Whose genotype is trained, and how long."""
+        config, steps = self.evaluation.config, self.evaluation.steps_per_epoch
+        title = f"retrain the genotype of {config.genotype}: {config.epochs} epochs of {steps} steps"
+        return title, {"network": network_text(self.evaluation)}
+
+
 def retrain(
     search: Search,
     config: EvaluateConfig,
@@ -89,7 +100,7 @@ def retrain(
             else RunFolder.create(config, folder, device=device, facts=facts)
         )
         with opened:
-            EvaluationRun(evaluation, opened, interrupt, stream, device).finish()
+            _Retraining(evaluation, opened, interrupt, stream, device).finish()
             if interrupt.requested:
                 raise RunInterrupted(f"{config.genotype} is retrained")
     last = read_metrics(folder / METRICS_FILE)[-1]

@@ -17,6 +17,7 @@ from jaxdarts.runs.search.events import EVENTS_FILE, Event
 from jaxdarts.runs.search.measure import select
 from jaxdarts.runs.search.regularisers import describe_regularisers
 from jaxdarts.runs.search.report import write_report
+from jaxdarts.runs.search.unused import unused_settings
 from jaxdarts.spaces import Architecture, genotype_from_json
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
@@ -36,6 +37,7 @@ def search_facts(search: Search, num_weights: int) -> dict[str, str]:
     height, width, channels = data.image_shape
     train, valid = (len(part.labels) for part in search.data)
     rematerialised = search.problem.supernet.remat
+    unused = [f"{name} (only {by})" for name, by in unused_settings(config).items()]
     return {
         "space": f"{search.space.name}: {len(search.space.operation_names)} operations, "
         f"{search.space.num_edges} edges a cell",
@@ -48,6 +50,7 @@ def search_facts(search: Search, num_weights: int) -> dict[str, str]:
         **{name.lower(): text for name, text in describe_regularisers(config).items()},
         "run": f"{config.epochs} epochs of {search.steps_per_epoch} steps, batch {config.batch_size}, "
         f"seed {config.seed}",
+        **({"no effect": ", ".join(unused)} if unused else {}),
     }
 
 
