@@ -19,7 +19,7 @@ from jaxdarts.runs.pages.charts import FIRST, SECOND
 from jaxdarts.runs.sweep.record import SweepRun, read_result
 from jaxdarts.runs.sweep.report import write_sweep_report
 from jaxdarts.runs.sweep.statistics import Estimate, best_by_validation, correlation, estimate
-from jaxdarts.spaces import S1
+from jaxdarts.spaces import S1, S4, load_genotype
 from tests.runs.test_report import Page, synthetic_run
 
 # Of each run: space, method, seed, eigenvalue, validation accuracy, accuracy change, held out, test error.
@@ -167,6 +167,14 @@ def test_report_command_without_evaluations(tmp_path: Path, capsys: pytest.Captu
     assert "Test error" not in (folder / "table.md").read_text()
     assert "Curvature and test error" not in (folder / "report.html").read_text()
     assert list(csv.DictReader((folder / "table.csv").open()))[0]["best_by"] == "valid_accuracy"
+
+
+def test_noise_is_counted_where_there_is_some(tmp_path: Path) -> None:
+    found = {space.name: read_result(synthetic_run(tmp_path / space.name, space)) for space in (S1, S4)}
+    assert (found["s1"]["noise_normal"], found["s1"]["noise_reduce"]) == (None, None)
+    genotype = load_genotype(tmp_path / "s4" / "genotype.json")
+    noises = [sum(name == "noise" for name, _ in pairs) for pairs in (genotype.normal, genotype.reduce)]
+    assert [found["s4"]["noise_normal"], found["s4"]["noise_reduce"]] == noises and sum(noises) > 0
 
 
 def test_a_selecting_methods_accuracy_is_the_chosen_ones(sweep: Path, tmp_path: Path) -> None:

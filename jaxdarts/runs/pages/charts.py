@@ -7,7 +7,7 @@ import io
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import matplotlib
 import numpy as np
@@ -43,60 +43,47 @@ class Line(NamedTuple):
     band: tuple[Values, Values] | None = None  # lower and upper edge of an area behind it
 
 
-def line_chart(
-    identifier: str,
-    epochs: Sequence[int],
-    lines: Sequence[Line],
-    *,
-    width: float = 5.6,
-    percent: bool = False,
-    counts_up_to: int | None = None,
-    zero_line: bool = False,
-    marks: Sequence[tuple[int, str]] = (),
-) -> str:
+class LineOptions(TypedDict, total=False):
+    """What a chart of lines may be told beside them."""
+
+    width: float
+    """In inches, 5.6 if not given; the page scales the element."""
+    percent: bool
+    """Values are parts of one."""
+    counts_up_to: int | None
+    """Values are whole numbers from 0 to this."""
+    bounds: tuple[float, float] | None
+    """The least and the greatest value of all charts that are compared: they get the same axis."""
+    zero_line: bool
+    """Marks the height 0."""
+    marks: Sequence[tuple[int, str]]
+    """(epoch, text) of vertical lines."""
+
+
+def line_chart(identifier: str, epochs: Sequence[int], lines: Sequence[Line], **options: Unpack[LineOptions]) -> str:
     """Lines over epochs as an inline SVG element; empty text if no line has a value.
 
     Args:
       identifier: distinguishes the elements of one page.
       epochs: the x coordinate of every entry of a line's values.
-      width: in inches; the page scales the element.
-      percent: values are parts of one.
-      counts_up_to: values are whole numbers from 0 to this.
-      zero_line: marks the height 0.
-      marks: (epoch, text) of vertical lines.
+      options: see LineOptions.
     """
-    figure = line_figure(
-        epochs,
-        lines,
-        width=width,
-        percent=percent,
-        counts_up_to=counts_up_to,
-        zero_line=zero_line,
-        marks=marks,
-    )
+    figure = line_figure(epochs, lines, **options)
     if figure is None:
         return ""
     return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
 
 
-def line_figure(
-    epochs: Sequence[int],
-    lines: Sequence[Line],
-    *,
-    width: float = 5.6,
-    percent: bool = False,
-    counts_up_to: int | None = None,
-    zero_line: bool = False,
-    marks: Sequence[tuple[int, str]] = (),
-) -> Figure | None:
+def line_figure(epochs: Sequence[int], lines: Sequence[Line], **options: Unpack[LineOptions]) -> Figure | None:
     """As `line_chart`, before it becomes text; None if no line has a value."""
+    width, counts_up_to = options.get("width", 5.6), options.get("counts_up_to")
     lines = [line for line in lines if any(value is not None for value in line.values)]
     if not lines:
         return None
     figure = Figure(figsize=(width, 2.7), facecolor="none", layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor="none")
-    if zero_line:
+    if options.get("zero_line"):
         axes.axhline(0.0, color=_MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     for line in lines:
         known = [(epoch, value) for epoch, value in zip(epochs, line.values, strict=True) if value is not None]
@@ -119,7 +106,7 @@ def line_figure(
             x, low, high = np.array(edges).T
             axes.fill_between(x, low, high, color=line.colour, alpha=0.15, linewidth=0)
     shared: dict[int, list[str]] = {}
-    for epoch, text in marks:
+    for epoch, text in options.get("marks", ()):
         shared.setdefault(epoch, []).append(text)
     for epoch, texts in shared.items():
         axes.axvline(epoch, color=_MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
@@ -137,8 +124,12 @@ def line_figure(
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(integer=counts_up_to is not None, nbins=6))
-    if percent:
+    if options.get("percent"):
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    bounds = options.get("bounds")
+    if bounds is not None:
+        reach = 0.05 * (bounds[1] - bounds[0]) or 0.01
+        axes.set_ylim(bounds[0] - reach, bounds[1] + reach)
     if counts_up_to is not None:
         axes.set_ylim(-0.3, counts_up_to + 0.3)
     _tidy(axes)

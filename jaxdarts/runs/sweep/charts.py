@@ -16,10 +16,12 @@ def sweep_charts(sweep: SweepRecord, correlation: str) -> Iterator[str]:
     Args:
       correlation: a sentence about the last of these.
     """
-    cards = _curve_cards(sweep.finished, "dominant_eigenvalue", panel=_setting, line=_label, percent=False)
+    cards = _curve_cards(sweep.finished, "dominant_eigenvalue", panel=_setting, line=_label)
     if cards:
         yield f'<h2>Dominant eigenvalue</h2><div class="pair">{"".join(cards)}</div>'
-    cards = _curve_cards(sweep.finished, "benchmark/cifar10/accuracy", panel=_label, line=_seed, percent=True)
+    cards = _curve_cards(
+        sweep.finished, "benchmark/cifar10/accuracy", panel=_label, line=_seed, percent=True, shared=True
+    )
     if cards:
         yield f'<h2>Benchmark accuracy of each epoch\'s cell, CIFAR-10</h2><div class="pair">{"".join(cards)}</div>'
     yield from _curvature_and_error(sweep, correlation)
@@ -31,13 +33,18 @@ def _curve_cards(
     *,
     panel: Callable[[SweepRun], str],
     line: Callable[[SweepRun], str],
-    percent: bool,
+    percent: bool = False,
+    shared: bool = False,
 ) -> list[str]:
-    """A chart a panel that has values, a line a run, a colour and an entry in the legend for each name of lines."""
+    """A chart a panel that has values, a line a run, a colour and an entry in the legend for each name of lines.
+
+    Where the axis of values is shared, panels are compared with each other.
+    """
     panels: dict[str, list[SweepRun]] = {}
     for run in runs:
         if any(value is not None for value in run.curves.get(key, ())):
             panels.setdefault(panel(run), []).append(run)
+    values = [value for run in runs for value in run.curves.get(key, ()) if value is not None]
     cards = []
     for number, (heading, members) in enumerate(panels.items()):
         epochs = sorted({epoch for run in members for epoch in run.epochs})
@@ -50,7 +57,9 @@ def _curve_cards(
             known = dict(zip(run.epochs, run.curves[key], strict=True))
             # A name that begins with _ is left out of the legend.
             lines.append(Line(name if first else f"_{run.name}", [known.get(epoch) for epoch in epochs], colour))
-        chart = charts.line_chart(f"{key.replace('/', '-')}{number}", epochs, lines, percent=percent)
+        name = f"{key.replace('/', '-')}{number}"
+        bounds = (min(values), max(values)) if shared else None
+        chart = charts.line_chart(name, epochs, lines, percent=percent, bounds=bounds)
         cards.append(card(escape(heading), chart, "A line a run."))
     return cards
 

@@ -26,6 +26,8 @@ QUANTITIES = {
     "skip_normal": "Skips, normal",
     "skip_reduce": "Skips, reduction",
     "skip_cell": "Skips",
+    "noise_normal": "Noise, normal",
+    "noise_reduce": "Noise, reduction",
     "test_error": "Test error",
     **{f"benchmark/{name}/accuracy": f"Benchmark, {TITLES[name]}" for name in DATA_SETS},
 }
@@ -114,11 +116,13 @@ def read_result(folder: Path) -> dict[str, float | None]:
     candidates = diagnostics.get("candidates")
     discretisation = diagnostics.get("discretisation")
     skips = run.genotype.count("skip_connect")
+    noises = run.genotype.count("noise") if "noise" in run.space.operation_names else {}
     result: dict[str, float | None] = {
         "valid_accuracy": candidates[0]["accuracy"] if candidates else until[-1].get("valid_accuracy"),
         "dominant_eigenvalue": next((value for value in reversed(eigenvalues) if value is not None), None),
         "accuracy_drop": -discretisation["accuracy_change"] if discretisation else None,
         **{f"skip_{cell}": skips.get(cell) for cell in ("normal", "reduce", "cell")},
+        **{f"noise_{cell}": noises.get(cell) for cell in ("normal", "reduce")},
         "test_error": None,
         "held_out_accuracy": None,
         **{key: returned_value(run, key) for key in QUANTITIES if key.startswith("benchmark/")},

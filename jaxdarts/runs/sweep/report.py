@@ -57,7 +57,7 @@ def format_estimate(name: str, value: Estimate | None) -> str:
     """`3.05 ± 0.07`; accuracies, errors and drops in percent; nothing for None."""
     if value is None:
         return ""
-    scale, digits = (100, 2) if name in _PERCENT else (1, 1) if name.startswith("skip_") else (1, 4)
+    scale, digits = (100, 2) if name in _PERCENT else (1, 1) if name.startswith(("skip_", "noise_")) else (1, 4)
     mean = f"{scale * value.mean:.{digits}f}"
     return mean if value.std is None else f"{mean} ± {scale * value.std:.{digits}f}"
 
