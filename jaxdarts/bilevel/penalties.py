@@ -25,15 +25,19 @@ def weight_optimiser(
     momentum: float = 0.9,
     l2: optax.ScalarOrSchedule = 3e-4,
     clip_norm: float | None = 5.0,
+    *,
+    nesterov: bool = False,
 ) -> optax.GradientTransformationExtraArgs:
     """SGD with momentum as the reference trains the weights: clip, then L2, then momentum, then the learning rate.
 
-    `g = clip(gradient) + l2 * w; buffer = momentum * buffer + g; w = w - learning_rate * buffer`
+    `g = clip(gradient) + l2 * w; buffer = momentum * buffer + g; w = w - learning_rate * buffer`, or with Nesterov's
+    momentum as PyTorch has it `w = w - learning_rate * (g + momentum * buffer)`.
 
     Args:
       learning_rate, l2: not negative; numbers become traced values in the state. A schedule counts updates.
       momentum: from 0 up to but without 1.
       clip_norm: largest global norm of the gradient, positive; None does not clip.
+      nesterov: as networks of NAS-Bench-201 were trained; DARTS' searches and evaluations are not.
 
     Raises:
       InputError: an argument is out of range.
@@ -48,7 +52,7 @@ def weight_optimiser(
         return optax.chain(
             clip,
             optax.add_decayed_weights(l2),
-            optax.trace(momentum),
+            optax.trace(momentum, nesterov),
             optax.scale_by_learning_rate(learning_rate),
         )
 

@@ -184,6 +184,21 @@ def test_outer_objective_without_weights(quadratic: Any, hypergradient: Any) -> 
     np.testing.assert_allclose(got, 2 * quadratic.alpha, rtol=1e-12)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_two_steps_of_either_momentum(nesterov: bool, x64: None) -> None:
+    """Of w^2 / 2 with L2: a heavy ball and Nesterov's form in PyTorch, written out."""
+    optimiser = weight_optimiser(0.1, momentum=0.9, l2=0.5, clip_norm=None, nesterov=nesterov)
+    w, buffer = jnp.array([2.0, -1.0]), 0.0
+    state, expected = optimiser.init(w), np.array([2.0, -1.0])
+    for _ in range(2):
+        updates, state = optimiser.update(w, state, w)
+        w = w + updates
+        slope = 1.5 * expected
+        buffer = 0.9 * buffer + slope
+        expected = expected - 0.1 * (slope + 0.9 * buffer if nesterov else buffer)
+        np.testing.assert_allclose(w, expected, rtol=1e-14)
+
+
 def test_clipping_a_zero_gradient_has_a_derivative(quadratic: Any) -> None:
     optimiser = weight_optimiser(RATE, l2=0.0)
     w = np.linalg.solve(quadratic.A, quadratic.B @ quadratic.alpha)

@@ -170,7 +170,9 @@ def assemble_training(config: TrainingConfig, genotype: Architecture, images: Im
     )
     method = retraining(
         problem,
-        optimiser=weight_optimiser(config.learning_rate, config.momentum, config.l2, config.clip_norm),
+        optimiser=weight_optimiser(
+            config.learning_rate, config.momentum, config.l2, config.clip_norm, nesterov=config.nesterov
+        ),
         uses_drop_path=config.drop_path > 0,
     )
     steps = steps_per_epoch(size, config.batch_size)

@@ -49,6 +49,8 @@ class TrainingConfig:
     """Where the cosine schedule of the learning rate ends."""
     momentum: float = 0.9
     """Momentum of SGD."""
+    nesterov: bool = False
+    """Nesterov's momentum instead of the heavy ball's."""
     l2: float = 3e-4
     """L2 factor, added to the gradient before the momentum."""
     clip_norm: float = 5.0
