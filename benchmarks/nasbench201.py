@@ -1,6 +1,7 @@
 """What keeps DARTS from ending in skip connections? Hypergradients, Beta-Decay, temperature, L2, in NAS-Bench-201.
 
     python benchmarks/nasbench201.py --table nasbench201.npz --data-dir DIR --jobs 2
+    python benchmarks/nasbench201.py --table nasbench201.npz --data-dir DIR --variants darts beta-0-50
     python benchmarks/nasbench201.py --quick
 
 Runs the sweep `configs/sweeps/nasbench201_ablation.toml`, or goes on with it, and sets the test accuracies of the
@@ -71,6 +72,7 @@ class Options:
     data_dir: Path | None = None  # where tensorflow-datasets has CIFAR-10; None: where it usually is
     sweep_dir: Path = Path("runs/nasbench201_ablation")  # the runs; what has finished there is not repeated
     jobs: int = 1  # searches at a time
+    variants: tuple[str, ...] = ()  # which of the file's; all if none
     quick: bool = False  # two epochs of one search, to see that everything works
     output: Path | None = None  # JSON
     figure: Path | None = None  # SVG or PNG: the accuracy of every epoch's cell
@@ -135,7 +137,7 @@ def main(options: Options) -> dict[str, Any]:
         path = Path(os.environ[ENVIRONMENT_VARIABLE]) if path is None else path
         Benchmark.load(path)
         with environment(**{ENVIRONMENT_VARIABLE: path, "TFDS_DATA_DIR": options.data_dir}):
-            raise_for_failures(run_sweep(file, sweep_dir, jobs=options.jobs))
+            raise_for_failures(run_sweep(file, sweep_dir, jobs=options.jobs, variants=options.variants or None))
         runs = read_sweep_record(sweep_dir).runs
         seconds = {name: state["seconds"] for name, state in read_states(sweep_dir).items()}
         content = setting(options) | {"rows": rows_of(runs, seconds)}

@@ -30,6 +30,7 @@ def _sweep(argv: Sequence[str] | None) -> None:
         "--sweep-dir", metavar="DIR", help="folder for the runs; runs/ and the file's name if not given"
     )
     parser.add_argument("--jobs", metavar="N", type=int, help="runs at a time (default 1; on a cluster as many as fit)")
+    parser.add_argument("--variants", metavar="NAMES", help="only runs of these variants, with commas between them")
     parser.add_argument("--retry", action="store_true", help="also continue runs that failed earlier")
     cluster = parser.add_argument_group("several machines, which must see the same folder DIR")
     cluster.add_argument("--cluster", metavar="ADDRESS", help="of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT")
@@ -52,8 +53,14 @@ def _sweep(argv: Sequence[str] | None) -> None:
         executor = RayExecutor(arguments.cluster, jobs=arguments.jobs, **options)
     from jaxdarts.runs.sweep.loop import raise_for_failures, run_sweep  # imports JAX, for which --help should not wait
 
-    jobs = 1 if arguments.jobs is None else arguments.jobs
-    result = run_sweep(arguments.file, arguments.sweep_dir, jobs=jobs, retry=arguments.retry, executor=executor)
+    result = run_sweep(
+        arguments.file,
+        arguments.sweep_dir,
+        jobs=1 if arguments.jobs is None else arguments.jobs,
+        retry=arguments.retry,
+        variants=None if arguments.variants is None else arguments.variants.split(","),
+        executor=executor,
+    )
     if any(entry["state"] == "done" for entry in result.states.values()):
         print(f"report: {result.sweep_dir / 'report.html'}")
     raise_for_failures(result)

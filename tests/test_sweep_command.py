@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jaxdarts.errors import InputError
 from jaxdarts.runs.evaluate.config import EvaluateConfig
+from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.search.config import SearchConfig
+from jaxdarts.runs.sweep.jobs import Event, Job
+from jaxdarts.runs.sweep.loop import run_sweep
 from jaxdarts.sweep import main
 from tests.runs.tiny import tiny_config, tiny_evaluation
 
@@ -103,6 +109,7 @@ def test_interrupted_continued_and_then_nothing_is_repeated(
         (["FILE", "--sweep-dir", "."], ["sweep_dir", "holds other files"]),
         (["FILE", "--sweep-dir", "FILE"], ["sweep_dir must be a folder", "sweep.toml"]),
         (["FILE", "--rety"], ["--rety"]),
+        (["FILE", "--variants", "a,b"], ["variants: 'sweep.toml' has none; got a, b"]),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -120,3 +127,33 @@ def test_bad_input_is_one_line_and_exit_code_2(
     for word in words:
         assert word in line
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.toml"]
+
+
+class Recording:
+    """An executor that carries nothing out."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def prepare(self, sweep_dir: Path) -> None: ...
+
+    def run(self, jobs: Sequence[Job], interrupt: Interrupt) -> Iterator[Event]:
+        self.asked += [job.name for job in jobs]
+        return iter(())
+
+
+def test_only_the_chosen_variants_are_carried_out(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text("[variants.a]\n[variants.b]\nl2 = 0.1\n[variants.c]\n[grid]\nseed = [0, 1]\n")
+    executor = Recording()
+    result = run_sweep(file, tmp_path / "runs", variants=["c", "a"], executor=executor, stream=io.StringIO())
+    assert executor.asked == ["a-seed_0", "c-seed_0", "a-seed_1", "c-seed_1"]
+    assert {name: state["state"] for name, state in result.states.items()} == {
+        f"{variant}-seed_{seed}": "pending" for variant in "abc" for seed in (0, 1)
+    }
+    with pytest.raises(InputError, match="unknown variant 'd'; choose from a, b, c"):
+        run_sweep(file, tmp_path / "other", variants=["d"])
+    file.write_text("[grid]\nseed = [0, 1]\n")
+    with pytest.raises(InputError, match="sweep.toml' has none; got a"):
+        run_sweep(file, tmp_path / "other", variants=["a"])
+    assert not (tmp_path / "other").exists()

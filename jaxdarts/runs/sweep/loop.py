@@ -7,11 +7,11 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from jaxdarts.errors import InputError, RunError, RunInterrupted
+from jaxdarts.errors import InputError, RunError, RunInterrupted, unknown_choice
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import (
     CONFIG_FILE,
@@ -23,7 +23,7 @@ from jaxdarts.runs.folder import (
 )
 from jaxdarts.runs.interrupt import catch_interrupts
 from jaxdarts.runs.progress import format_seconds
-from jaxdarts.runs.sweep.file import Sweep, read_sweep
+from jaxdarts.runs.sweep.file import VARIANT, Sweep, read_sweep
 from jaxdarts.runs.sweep.jobs import Ended, Executor, Job, LocalExecutor, Lost, Started, make_job
 from jaxdarts.runs.sweep.record import SWEEP_FILE, read_result, read_states
 from jaxdarts.runs.sweep.report import write_sweep_report
@@ -42,6 +42,7 @@ def run_sweep(
     *,
     jobs: int = 1,
     retry: bool = False,
+    variants: Collection[str] | None = None,
     executor: Executor | None = None,
     stream: TextIO | None = None,
 ) -> SweepResult:
@@ -52,6 +53,7 @@ def run_sweep(
       sweep_dir: where the runs' folders go; None: `runs/` and the file's name.
       jobs: how many runs at a time, where no executor is given.
       retry: also continue the runs that failed earlier.
+      variants: carry out only the runs of these variants of the file now; None: all runs.
       executor: where they run, e.g. a `RayExecutor`; None: `LocalExecutor(jobs)`.
       stream: where progress is shown; standard output if None.
 
@@ -63,6 +65,12 @@ def run_sweep(
     if jobs < 1:
         raise InputError(f"jobs must be at least 1; got {jobs}")
     sweep = read_sweep(path)
+    known = list(sweep.tables.get("variants", {}))
+    if variants and not known:
+        raise InputError(f"variants: {str(path)!r} has none; got {', '.join(variants)}")
+    for name in variants or ():
+        if name not in known:
+            raise unknown_choice("variant", name, known)
     folder = (
         Path("runs") / (re.sub(r"[^A-Za-z0-9_.-]+", "_", sweep.path.stem)) if sweep_dir is None else Path(sweep_dir)
     )
@@ -74,7 +82,7 @@ def run_sweep(
         folder.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(folder, "sweep_dir")
     try:
-        return _Sweep(sweep, folder, all_jobs, retry, stream or sys.stdout).run(executor)
+        return _Sweep(sweep, folder, all_jobs, retry, stream or sys.stdout).run(executor, variants)
     finally:
         if lock is not None:
             os.close(lock)
@@ -111,9 +119,13 @@ class _Sweep:
             error = before.get("error") if failed else None
             self.states[job.name] = {"state": state, "error": error, "seconds": before.get("seconds", 0.0)}
 
-    def run(self, executor: Executor) -> SweepResult:
-        """Until nothing is left to do."""
-        left = [job for job in self.jobs if self.states[job.name]["state"] == "pending"]
+    def run(self, executor: Executor, variants: Collection[str] | None = None) -> SweepResult:
+        """Until nothing is left to do, of these variants or of all."""
+        chosen = [
+            job for point, job in zip(self.sweep.points, self.jobs, strict=True)
+            if variants is None or point.values[VARIANT] in variants
+        ]  # fmt: skip
+        left = [job for job in chosen if self.states[job.name]["state"] == "pending"]
         counts = [f"{len(self.jobs)} runs", f"{len(left)} to do"]
         failed_before = self._count("failed")
         counts += [f"{failed_before} failed before (--retry runs them again)"] if failed_before else []
