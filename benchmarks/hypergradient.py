@@ -24,7 +24,8 @@ from _error_figure import draw_figure, places
 import jaxdarts as jd
 from jaxdarts.errors import InputError, unknown_choice
 from jaxdarts.runs.search.assemble import assemble
-from jaxdarts.runs.search.config import PRECISIONS, check_config
+from jaxdarts.runs.search.config import PRECISIONS
+from jaxdarts.runs.search.validity import check_config
 
 WHY = """\
 Why the central difference misses: ReLU and max pooling make the gradient jump wherever an activation changes sign or

@@ -12,7 +12,8 @@ import pytest
 from jaxdarts.errors import InputError
 from jaxdarts.runs.command_line import ProcessOptions, parse_search
 from jaxdarts.runs.folder import RunFolder
-from jaxdarts.runs.search.config import PRESETS, SearchConfig, check_config
+from jaxdarts.runs.search.config import PRESETS, SearchConfig
+from jaxdarts.runs.search.validity import check_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

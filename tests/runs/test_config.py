@@ -9,7 +9,8 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.methods import StoppingRule
-from jaxdarts.runs.search.config import PRESETS, SearchConfig, check_config, stopping_rule
+from jaxdarts.runs.search.config import PRESETS, SearchConfig, stopping_rule
+from jaxdarts.runs.search.validity import check_config
 
 
 @pytest.mark.parametrize("preset", PRESETS)

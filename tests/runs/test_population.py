@@ -25,8 +25,9 @@ from jaxdarts.runs.population.members import describe_member, member_configs
 from jaxdarts.runs.population.selection import ranking
 from jaxdarts.runs.population.steps import assemble_population, devices_for, joined, stack, unstack
 from jaxdarts.runs.search.assemble import assemble
-from jaxdarts.runs.search.config import SearchConfig, check_config
+from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.runs.search.loop import SearchResult, run_search
+from jaxdarts.runs.search.validity import check_config
 from jaxdarts.runs.sweep.record import read_result
 from jaxdarts.spaces import load_genotype
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_state, without_times

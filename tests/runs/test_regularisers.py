@@ -20,10 +20,11 @@ from jaxdarts.runs.record import read_run
 from jaxdarts.runs.search import files as search_files
 from jaxdarts.runs.search import loop
 from jaxdarts.runs.search.assemble import EpochSums, assemble
-from jaxdarts.runs.search.config import SearchConfig, check_config
+from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.runs.search.loop import SearchResult, run_search
 from jaxdarts.runs.search.measure import measure_epoch
 from jaxdarts.runs.search.regularisers import BETA_SCHEDULES, TEMPERATURE_SCHEDULES, beta_weight, temperature
+from jaxdarts.runs.search.validity import check_config
 from jaxdarts.search import main
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_state
 from tests.runs.test_loop import assert_same_result

@@ -10,9 +10,10 @@ import pytest
 from jaxdarts.methods import METHODS
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.search.assemble import assemble
-from jaxdarts.runs.search.config import PRESETS, SearchConfig, check_config
+from jaxdarts.runs.search.config import PRESETS, SearchConfig
 from jaxdarts.runs.search.files import search_facts
 from jaxdarts.runs.search.unused import _USES, unused_settings
+from jaxdarts.runs.search.validity import check_config
 from tests.runs.tiny import tiny_config
 
 

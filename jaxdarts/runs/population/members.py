@@ -7,7 +7,8 @@ import math
 from typing import Any
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.search.config import SearchConfig, check_config
+from jaxdarts.runs.search.config import SearchConfig
+from jaxdarts.runs.search.validity import check_config
 
 ALONE = ("darts-ada",)  # whose members would go back to different epochs
 MEMBER_FIELDS = ("seed", "l2", "drop_path", "cutout")  # in which members may differ

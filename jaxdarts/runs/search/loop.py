@@ -22,10 +22,11 @@ from jaxdarts.runs.population.loop import PopulationRun
 from jaxdarts.runs.population.members import describe_fields, member_configs
 from jaxdarts.runs.population.steps import assemble_population
 from jaxdarts.runs.search.assemble import EpochSums, Search, assemble
-from jaxdarts.runs.search.config import SearchConfig, check_config
+from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.runs.search.events import Event, describe, make_event, stopped_at
 from jaxdarts.runs.search.files import SearchResult, forget_epochs, search_facts, write_result
 from jaxdarts.runs.search.measure import measure_epoch
+from jaxdarts.runs.search.validity import check_config
 from jaxdarts.runs.stepping import SteppedRun, check_run_dir, open_run_dir
 from jaxdarts.spaces import space_to_json
 

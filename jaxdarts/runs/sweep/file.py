@@ -16,7 +16,8 @@ from typing import Any
 from jaxdarts.errors import InputError, unknown_choice
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig, check_evaluate_config
-from jaxdarts.runs.search.config import PRESETS, SearchConfig, check_config
+from jaxdarts.runs.search.config import PRESETS, SearchConfig
+from jaxdarts.runs.search.validity import check_config
 
 TABLES = ("search", "variants", "grid", "evaluate")
 VARIANT = "variant"  # what tells the runs of one variant from those of another, beside the fields of the grid
