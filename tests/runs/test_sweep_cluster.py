@@ -230,6 +230,30 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
         RayExecutor("auto")
 
 
+@pytest.mark.parametrize(("failures", "connects"), [(0, True), (3, True), (4, False)])
+def test_a_client_server_that_dies_at_its_start_is_asked_for_again(
+    failures: int, connects: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def init(address: str, **_: object) -> None:
+        calls.append(address)
+        if len(calls) <= failures:
+            raise ConnectionAbortedError(
+                "Initialization failure from server:\nStarting Ray client server failed. See x"
+            )
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setattr(sweep_connection, "_check_reachable", lambda address: None)
+    monkeypatch.setattr(sweep_connection, "_PROBE", "")
+    if connects:
+        sweep_connection.connect(ray, "ray://host:10001")
+    else:
+        with pytest.raises(InputError, match="cannot connect to 'ray://host:10001': .* Starting Ray client"):
+            sweep_connection.connect(ray, "ray://host:10001")
+    assert calls == ["ray://host:10001"] * min(failures + 1, 4)
+
+
 def test_what_ray_says_is_passed_on_and_a_silent_address_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = SimpleNamespace(is_initialized=lambda: False)
     said = "import sys; sys.exit('PROBE Version mismatch: the cluster was started with Python: 3.12.1')"

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxdarts.errors import InputError
@@ -17,6 +17,10 @@ from jaxdarts.runs.sweep.worker import Place, make_inspection, unseen
 
 _REACH_SECONDS = 5.0
 _CONNECT_SECONDS = 45.0
+_CONNECT_ATTEMPTS = 4
+# At a ray:// address every connection gets a process of its own there, which now and then dies while it starts (Ray's
+# issue 63202).
+_DIED_AT_ITS_START = "Starting Ray client server failed"
 _INSPECT_SECONDS = 120.0  # a cluster starts its first processes slowly
 # Ray waits minutes for a cluster that does not answer, and then ends the process: another one tries first.
 _PROBE = """
@@ -47,6 +51,27 @@ def connect(ray: Any, address: str) -> None:
     if ray.is_initialized():
         return
     _check_reachable(address)
+    _retry(address, lambda: _probe(address))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        _retry(address, lambda: _init(ray, address))
+    finally:
+        signal.signal(signal.SIGTERM, before)  # Ray's own would end this process before its runs have saved
+
+
+def _retry(address: str, refusal: Callable[[], str | None]) -> None:
+    """Calls until there is no refusal. Raises InputError for one that another attempt will not change."""
+    for _ in range(_CONNECT_ATTEMPTS):
+        said = refusal()
+        if said is None:
+            return
+        if _DIED_AT_ITS_START not in said:
+            break
+    raise InputError(f"cluster: cannot connect to {address!r}: {said}; {_EXAMPLES}")
+
+
+def _probe(address: str) -> str | None:
+    """What another process hears when it connects; None if it could."""
     try:
         probe = subprocess.run(
             [sys.executable, "-c", _PROBE, address],
@@ -59,17 +84,19 @@ def connect(ray: Any, address: str) -> None:
         raise InputError(
             f"cluster: no Ray cluster answers at {address!r} within {_CONNECT_SECONDS:.0f} seconds; {_EXAMPLES}"
         ) from None
-    if probe.returncode:
-        said = probe.stderr.strip().splitlines() or [f"exit code {probe.returncode}"]
-        reasons = [line.removeprefix("PROBE ") for line in said if line.startswith("PROBE ")]
-        raise InputError(f"cluster: cannot connect to {address!r}: {(reasons or said)[-1]}; {_EXAMPLES}")
-    before = signal.getsignal(signal.SIGTERM)
+    if not probe.returncode:
+        return None
+    said = probe.stderr.strip().splitlines() or [f"exit code {probe.returncode}"]
+    reasons = [line.removeprefix("PROBE ") for line in said if line.startswith("PROBE ")]
+    return (reasons or said)[-1]
+
+
+def _init(ray: Any, address: str) -> str | None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:
-        raise InputError(f"cluster: cannot connect to {address!r}: {error}") from error
-    finally:
-        signal.signal(signal.SIGTERM, before)  # Ray's own would end this process before its runs have saved
+        return " ".join(str(error).split())
+    return None
 
 
 def check_resources(nodes: list[Mapping[str, Any]], cpus: float, gpus: float) -> list[Mapping[str, Any]]:
