@@ -176,6 +176,10 @@ class SteppedRun(ABC, Generic[State, Result]):
         """The epochs whose checkpoints stay, however old, when `epoch` is the last that has ended."""
         return ()
 
+    def order(self, epoch: int) -> Any:
+        """What the epoch's steps draw from."""
+        return self.steps.order(epoch)
+
     def return_to(self, extra: Mapping[str, Any], epoch: int) -> None:
         """Brings the files to what a checkpoint knows: nothing of this epoch and later ones."""
         truncate_metrics(self.metrics_path, epoch)
@@ -231,7 +235,7 @@ class SteppedRun(ABC, Generic[State, Result]):
         end = (epoch + 1) * self.steps.steps_per_epoch
         # What was set or restored is where the rest is, so that no step is compiled anew for it.
         state, sums = replicate((self.start_epoch(state, epoch), sums), self.steps.mesh)
-        order = self.steps.order(epoch)
+        order = self.order(epoch)
         pending: jax.Array | None = None
         while step < end:
             state, sums, finite = self.steps.step(state, sums, self.steps.data, order)

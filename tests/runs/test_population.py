@@ -23,7 +23,7 @@ from jaxdarts.runs.population import loop as population_loop
 from jaxdarts.runs.population import selection
 from jaxdarts.runs.population.members import describe_member, member_configs
 from jaxdarts.runs.population.selection import ranking
-from jaxdarts.runs.population.steps import assemble_population, devices_for, joined, stack, unstack
+from jaxdarts.runs.population.steps import assemble_population, devices_for, joined, side_by_side, stack, unstack
 from jaxdarts.runs.search.assemble import assemble
 from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.runs.search.loop import SearchResult, run_search
@@ -340,6 +340,18 @@ def test_a_method_that_goes_back_ends_with_an_error(folder: Path, monkeypatch: p
         run(robust_config(folder), folder / "back")
 
 
+def test_members_without_draws_are_left_alone() -> None:
+    def step(state: Any, sums: Any, data: Any, draws: Any) -> Any:
+        return state + draws, sums + data, state * 1.5
+
+    turn = side_by_side(step, 3, by_map=True, whole=False)
+    start = np.array([1.0, 2.0, 3.0], np.float32)
+    states, sums, finite = turn(start, 10 * start, 7.0, [np.float32(0.5), None, np.float32(-1.0)])
+    np.testing.assert_array_equal(joined(states), [1.5, 2.0, 2.0])
+    np.testing.assert_array_equal(joined(sums), [17.0, 20.0, 37.0])
+    np.testing.assert_array_equal(finite, [1.5, 0.0, 4.5])
+
+
 def test_a_member_stops_and_the_others_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decide(monkeypatch, {1: Stop(0)})
     config = robust_config(folder, epochs=3, checkpoints_to_keep=1, retrain_epochs=0)
@@ -348,6 +360,7 @@ def test_a_member_stops_and_the_others_go_on(folder: Path, monkeypatch: pytest.M
     metrics = [read_metrics(own / "metrics.jsonl") for own in (first, second)]
     assert [len(records) for records in metrics] == [2, 3]
     assert result.metrics[-1]["valid_loss"] == [None, metrics[1][-1]["valid_loss"]]
+    assert [int(step) for step in result.state.step] == [2 * 4, 3 * 4]  # nothing is computed for the one that stopped
     found = json.loads((first / "diagnostics.json").read_text())
     assert found["epoch"] == 0
     assert found["discretisation"]["relaxed"]["loss"] == metrics[0][0]["valid_loss"]  # of that epoch's state

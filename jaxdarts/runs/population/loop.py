@@ -44,7 +44,7 @@ class _Member:
 
     @property
     def stopped(self) -> bool:
-        """Whether a verdict has ended it; it is stepped on until all have ended, but no more measured."""
+        """Whether a verdict has ended it; it is measured no more. Steps that are taken in turn pass it over."""
         return stopped_at(self.events) is not None
 
 
@@ -88,6 +88,12 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
         """Sets what follows a schedule."""
         states = [start_epoch(*one, epoch) for one in zip(self.configs, self._apart(state), strict=True)]
         return states if isinstance(state, list) else stack(states)
+
+    def order(self, epoch: int) -> Any:
+        """What the epoch's steps draw from; where members are stepped in turn, nothing for those that have stopped."""
+        if not self.population.in_turn:
+            return super().order(epoch)
+        return [None if member.stopped else member.search.order(epoch) for member in self.members]
 
     def extra(self) -> dict[str, Any]:
         """The events of every member so far."""

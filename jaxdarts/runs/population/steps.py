@@ -26,9 +26,9 @@ Step = Callable[..., tuple[SearchState, EpochSums, jax.Array]]
 class Population(NamedTuple):
     """All that a run of several searches needs.
 
-    State, sums and draws have a leading axis of members on every leaf. Where members are stepped one after another,
-    `step` returns lists of the members' own states and sums, and takes either, so that they are not joined and parted
-    at every step.
+    State, sums and draws have a leading axis of members on every leaf. Where members are stepped in turn, `step`
+    returns lists of the members' own states and sums, and takes either, so that they are not joined and parted at every
+    step; a member whose draws are None is left as it is.
     """
 
     config: SearchConfig
@@ -38,6 +38,7 @@ class Population(NamedTuple):
     init: Callable[[], SearchState]
     order: Callable[[int], Draws]  # epoch -> what its steps draw from
     step: Step  # may donate state and sums
+    in_turn: bool  # by programs that serve every member
     mesh: None = None  # of devices that batches are split over: members are split, not batches
 
 
@@ -51,7 +52,7 @@ def assemble_population(config: SearchConfig) -> Population:
     """
     configs = member_configs(config)
     devices = devices_for(len(configs), jax.devices())
-    by_map = is_by_map(config)
+    by_map, whole = is_by_map(config), is_whole(config) or len(devices) > 1
     # A program that holds drop path or cutout serves members without: their probability is 0.
     shared = assemble(
         dataclasses.replace(
@@ -73,9 +74,8 @@ def assemble_population(config: SearchConfig) -> Population:
         steps_per_epoch=shared.steps_per_epoch,
         init=lambda: stack([member.init() for member in members]),
         order=lambda epoch: stack([member.order(epoch) for member in members]),
-        step=side_by_side(
-            shared.step, len(members), by_map=by_map, whole=is_whole(config) or len(devices) > 1, devices=devices
-        ),
+        step=side_by_side(shared.step, len(members), by_map=by_map, whole=whole, devices=devices),
+        in_turn=by_map and not whole,
     )
 
 
@@ -109,9 +109,13 @@ def side_by_side(
     """
 
     def in_turn(state: Any, sums: Any, data: SearchData, draws: Draws) -> Any:
-        rows = zip(*(apart(part, num_members) for part in (state, sums, draws)), strict=True)
-        states, all_sums, finite = zip(*(step(*row[:2], data, row[2]) for row in rows), strict=True)
-        return list(states), list(all_sums), stack(finite)
+        states, all_sums, all_draws = (list(apart(part, num_members)) for part in (state, sums, draws))
+        finite: dict[int, jax.Array] = {}
+        for i, drawn in enumerate(all_draws):
+            if drawn is not None:
+                states[i], all_sums[i], finite[i] = step(states[i], all_sums[i], data, drawn)
+        nothing = jnp.zeros_like(next(iter(finite.values())))
+        return states, all_sums, stack([finite.get(i, nothing) for i in range(num_members)])
 
     def together(state: SearchState, sums: EpochSums, data: SearchData, draws: Draws) -> Any:
         one = lambda row: step(row[0], row[1], data, row[2])  # noqa: E731
