@@ -119,7 +119,7 @@ def test_files_of_the_package_that_are_named_exist(document: str) -> None:
 def test_flags_in_the_readme_exist() -> None:
     known = {*field_names(SearchConfig), *field_names(EvaluateConfig), "run_dir", "resume", "config", "set", "help"}
     known |= {*field_names(TabulateConfig), "sweep_dir", "jobs", "variants", "retry", "methods"}
-    known |= {"cluster", "gpus_per_run", "cpus_per_run", "attempts", "dist"}
+    known |= {"cluster", "gpus_per_run", "cpus_per_run", "attempts", "dist", "table"}
     known |= {"coordinator", "process_id", "process_count"}
     flags = {flag.replace("-", "_") for flag in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", _text("README.md"))}
     assert flags <= known
