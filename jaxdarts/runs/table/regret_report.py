@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors
 from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import FIRST, SECOND, THIRD, Line
+from jaxdarts.runs.pages.charts import COLOURS, Line
 from jaxdarts.runs.pages.draw import figure_to_svg
 from jaxdarts.runs.pages.page import card, render_plain_page, table
 from jaxdarts.runs.table.record import Table, read_table
@@ -19,7 +19,6 @@ from jaxdarts.runs.table.regret_curves import Curve, RunRegret, check_finished, 
 from jaxdarts.runs.table.report import cell_text
 
 PAGE_FILE, CSV_FILE, FIGURE_FILE = "regret.html", "regret.csv", "regret.svg"
-_COLOURS = (FIRST, SECOND, THIRD, "#8a4fc0", "#b0812a", "#5a7d8c", "#c44a7a", "#6b7a2a")
 
 
 def write_regret(table_path: str | Path, run_dirs: Sequence[str | Path], output_dir: str | Path | None = None) -> Path:
@@ -57,7 +56,7 @@ def write_regret(table_path: str | Path, run_dirs: Sequence[str | Path], output_
 
 def _lines(curves: Sequence[Curve]) -> tuple[range, list[Line]]:
     lines = [
-        Line(curve.label, curve.mean, _COLOURS[number % len(_COLOURS)], band=(curve.least, curve.greatest))
+        Line(curve.label, curve.mean, COLOURS[number % len(COLOURS)], band=(curve.least, curve.greatest))
         for number, curve in enumerate(curves)
     ]
     return range(len(curves[0].mean)), lines
