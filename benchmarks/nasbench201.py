@@ -135,7 +135,8 @@ def main(options: Options) -> dict[str, Any]:
         if path is None and not os.environ.get(ENVIRONMENT_VARIABLE):
             raise InputError(f"table: none is given, and {ENVIRONMENT_VARIABLE} names none")
         path = Path(os.environ[ENVIRONMENT_VARIABLE]) if path is None else path
-        Benchmark.load(path)
+        if Benchmark.load(path).accuracies("cifar10") is None and options.figure is not None:
+            raise InputError(f"figure: it shows test accuracies on CIFAR-10, which {str(path)!r} does not have")
         with environment(**{ENVIRONMENT_VARIABLE: path, "TFDS_DATA_DIR": options.data_dir}):
             raise_for_failures(run_sweep(file, sweep_dir, jobs=options.jobs, variants=options.variants or None))
         runs = read_sweep_record(sweep_dir).runs

@@ -14,6 +14,8 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs.sweep.record import SweepRun
+from jaxdarts.spaces import Benchmark
+from jaxdarts.spaces.nasbench201 import NUM_CELLS
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # Needs PyTorch, which is no dependency; step_time and memory measure it where it is installed.
@@ -101,6 +103,9 @@ def test_searches_in_nasbench201_are_looked_up(benchmark: Any, tmp_path: Path) -
     assert set(module.PAPER) <= set(tomllib.loads(module.SWEEP.read_text())["variants"])
     with pytest.raises(InputError, match="cannot read"):
         module.main(module.Options(table=tmp_path / "no.npz"))
+    Benchmark({"cifar100_test_200": np.zeros(NUM_CELLS)}).save(tmp_path / "table.npz")
+    with pytest.raises(InputError, match="figure: .* CIFAR-10"):
+        module.main(module.Options(table=tmp_path / "table.npz", figure=tmp_path / "figure.png"))
 
 
 def test_rows_are_means_over_seeds(benchmark: Any) -> None:

@@ -27,6 +27,7 @@ class Macro:
       blocks: (cells as `--cells` counts them, channels of the first cell) -> the chain.
       cells_in: the number of cells, as `--cells` counts them, in a chain of so many blocks.
       min_cells: the fewest.
+      cells_unit: what that number counts, for a reader.
       normalise_pools: pools have a batch norm of their own in the search network.
       final_norm: the classifier begins with a batch norm and a ReLU.
       auxiliary: a genotype's network may have an auxiliary head.
@@ -36,6 +37,7 @@ class Macro:
     blocks: Callable[[int, int], Iterator[Block]]
     cells_in: Callable[[int], int]
     min_cells: int
+    cells_unit: str
     normalise_pools: bool
     final_norm: bool
     auxiliary: bool
@@ -66,6 +68,7 @@ MACROS: dict[str, Macro] = {
         blocks=_chain,
         cells_in=lambda blocks: blocks,
         min_cells=3,
+        cells_unit="cells",
         normalise_pools=True,
         final_norm=False,
         auxiliary=True,
@@ -75,6 +78,7 @@ MACROS: dict[str, Macro] = {
         blocks=_stages,
         cells_in=lambda blocks: (blocks - 2) // 3,
         min_cells=1,
+        cells_unit="cells a stage",
         normalise_pools=False,
         final_norm=True,
         auxiliary=False,
@@ -93,3 +97,9 @@ def check_cells(macro: str, cells: int, field: str = "cells") -> None:
 def num_blocks(macro: str, cells: int) -> int:
     """Blocks of a network with so many cells, as `--cells` counts them."""
     return sum(1 for _ in MACROS[macro].blocks(cells, 1))
+
+
+def cells_text(macro: str, cells: int) -> str:
+    """`8 cells`, or `5 cells a stage`."""
+    unit = MACROS[macro].cells_unit
+    return f"{cells} {unit if cells != 1 else unit.replace('cells', 'cell')}"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from jaxdarts.methods import RetrainState
+from jaxdarts.networks.macro import cells_text
 from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.device import device_name, precision
 from jaxdarts.runs.devices import traced_for
@@ -91,8 +92,8 @@ def network_text(evaluation: Evaluation) -> str:
     config, cost = evaluation.config, evaluation.cost
     head = f", auxiliary head {config.auxiliary_weight:g}" if evaluation.problem.network.auxiliary else ""
     return (
-        f"{config.cells} cells, {config.channels} channels, {cost.parameters:,} parameters, "
-        f"{cost.multiply_adds:,} multiply-adds an image{head}"
+        f"{cells_text(evaluation.genotype.macro, config.cells)}, {config.channels} channels, "
+        f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds an image{head}"
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdarts.methods import SearchState
+from jaxdarts.networks.macro import cells_text
 from jaxdarts.runs.folder import RunFolder, one_line_errors
 from jaxdarts.runs.metrics import truncate_metrics
 from jaxdarts.runs.pages.draw import save_cells
@@ -43,8 +44,8 @@ def search_facts(search: Search, num_weights: int) -> dict[str, str]:
         f"{search.space.num_edges} edges a cell",
         "data": f"{data.name}: {train} images train w, {valid} train alpha; "
         f"{height}x{width}x{channels}, {data.num_classes} classes",
-        "network": f"{config.cells} cells, {config.channels} channels, {num_weights:,} weights"
-        + (f", {rematerialised} cells rematerialised" if rematerialised else ""),
+        "network": f"{cells_text(search.space.macro, config.cells)}, {config.channels} channels, "
+        f"{num_weights:,} weights" + (f", {rematerialised} cells rematerialised" if rematerialised else ""),
         "method": config.method
         + (f", hypergradient {config.hypergradient}" if "alpha" in search.method.learns else ""),
         **{name.lower(): text for name, text in describe_regularisers(config).items()},

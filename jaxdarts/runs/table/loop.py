@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.networks import OPERATIONS
+from jaxdarts.networks.macro import cells_text
 from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.device import device_name, precision
 from jaxdarts.runs.evaluate.assemble import (
@@ -195,7 +196,7 @@ class _Tabulation:
             "data": f"{data.name}: {len(self.images.train.labels)} images to train on, "
             + (f"{held_out} held out, " if held_out else "")
             + f"{len(self.test.labels)} to test; {height}x{width}x{channels}, {data.num_classes} classes",
-            "network": f"{config.cells} cells, {config.channels} channels",
+            "network": f"{cells_text(space.macro, config.cells)}, {config.channels} channels",
             "training": f"{config.epochs} epochs, batch {config.batch_size}, seed {config.seed}"
             + (f" to {config.seed + config.seeds - 1}" if config.seeds > 1 else ""),
             "device": self.device,
