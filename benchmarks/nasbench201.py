@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 from _common import command, headline, setting, table, write_json
-from _nasbench201_figure import draw_figure
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs.nasbench201.benchmark import ENVIRONMENT_VARIABLE, TITLES
+from jaxdarts.runs.sweep.charts import sweep_figures
 from jaxdarts.runs.sweep.loop import raise_for_failures, run_sweep
 from jaxdarts.runs.sweep.record import SweepRun, read_states, read_sweep_record
 from jaxdarts.runs.sweep.statistics import estimate
@@ -139,7 +139,8 @@ def main(options: Options) -> dict[str, Any]:
             raise InputError(f"figure: it shows test accuracies on CIFAR-10, which {str(path)!r} does not have")
         with environment(**{ENVIRONMENT_VARIABLE: path, "TFDS_DATA_DIR": options.data_dir}):
             raise_for_failures(run_sweep(file, sweep_dir, jobs=options.jobs, variants=options.variants or None))
-        runs = read_sweep_record(sweep_dir).runs
+        record = read_sweep_record(sweep_dir)
+        runs = record.runs
         seconds = {name: state["seconds"] for name, state in read_states(sweep_dir).items()}
         content = setting(options) | {"rows": rows_of(runs, seconds)}
     print(headline(content))
@@ -150,7 +151,8 @@ def main(options: Options) -> dict[str, Any]:
     ]  # fmt: skip
     print(table(["", "runs", "skips of 6", *(f"{TITLES[name]}, %" for name in DATA_SETS), "paper", "s a run"], lines))
     if options.figure is not None:
-        draw_figure(runs, options.figure)
+        options.figure.parent.mkdir(parents=True, exist_ok=True)
+        sweep_figures(record)["benchmark_accuracies"].savefig(options.figure, dpi=110)
     if options.output is not None:
         write_json(options.output, content)
     return content

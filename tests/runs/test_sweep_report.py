@@ -160,6 +160,33 @@ def test_a_point_a_run_and_their_correlation(sweep: Path) -> None:
     assert np.corrcoef(vertical, np.take(errors, order))[0, 1] == pytest.approx(-1)  # y grows downwards
 
 
+def test_eigenvalues_are_also_a_figure(sweep: Path) -> None:
+    svg = (sweep / "eigenvalues.svg").read_text()
+    drawn = [element.attrib["style"] for element in ElementTree.fromstring(svg).iter() if "style" in element.attrib]
+    lines = [style for style in drawn if "stroke-width: 1.2" in style]
+    assert [sum(colour in style for style in lines) for colour in (FIRST, SECOND)] == [3 + 1, 2 + 1]  # and the legend
+    assert not (sweep / "benchmark_accuracies.svg").exists()
+
+
+def test_variants_are_columns(tmp_path: Path) -> None:
+    folder = synthetic_sweep(tmp_path)
+    content = json.loads((folder / "sweep.json").read_text())
+    for entry in content["runs"]:
+        entry["values"]["variant"] = entry["values"].pop("method")
+    content |= {"fields": ["variant", "space", "seed"], "variants": {"darts": {}, "darts-es": {"method": "darts-es"}}}
+    (folder / "sweep.json").write_text(json.dumps(content))
+    write_sweep_report(folder)
+    by_variant = (folder / "table.md").read_text().partition("## Test error, %, by variant")[2]
+    assert by_variant.strip().splitlines()[:3:2] == [
+        "| space | darts | darts-es |",
+        "| s1 | 23.00 ± 4.24 | 11.00 ± 1.41 |",
+    ]
+    content["fields"].remove("space")
+    (folder / "sweep.json").write_text(json.dumps(content))
+    write_sweep_report(folder)
+    assert "by variant" not in (folder / "table.md").read_text()
+
+
 def test_report_command_without_evaluations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = synthetic_sweep(tmp_path / "sweep", evaluated=False)
     assert main([str(folder)]) == 0

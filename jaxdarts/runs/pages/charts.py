@@ -25,10 +25,10 @@ Values = Sequence[float | None]  # one entry an epoch; None where there is none
 COLOUR_MAP = "viridis"
 FIRST, SECOND, THIRD = "#2463c4", "#c2570c", "#1a7f4b"
 COLOURS = (FIRST, SECOND, THIRD, "#8a4fc0", "#b0812a", "#5a7d8c", "#c44a7a", "#6b7a2a")  # of lines side by side
-_MUTED, _GRID = "#59636e", "#d5dae0"
+MUTED, _GRID = "#59636e", "#d5dae0"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # What the page's style sheet may replace, for dark screens; the hex value remains the default.
-_PAGE_COLOURS = {INK: "ink", BACKGROUND: "surface", WIRE: "wire", NODE: "node", _MUTED: "muted", _GRID: "grid"}
+_PAGE_COLOURS = {INK: "ink", BACKGROUND: "surface", WIRE: "wire", NODE: "node", MUTED: "muted", _GRID: "grid"}
 _LINE_COLOURS = {FIRST: "first", SECOND: "second", THIRD: "third"}
 
 
@@ -84,7 +84,7 @@ def line_figure(epochs: Sequence[int], lines: Sequence[Line], **options: Unpack[
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor="none")
     if options.get("zero_line"):
-        axes.axhline(0.0, color=_MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+        axes.axhline(0.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
     for line in lines:
         known = [(epoch, value) for epoch, value in zip(epochs, line.values, strict=True) if value is not None]
         marked = line.faint or len(epochs) <= 20
@@ -109,7 +109,7 @@ def line_figure(epochs: Sequence[int], lines: Sequence[Line], **options: Unpack[
     for epoch, text in options.get("marks", ()):
         shared.setdefault(epoch, []).append(text)
     for epoch, texts in shared.items():
-        axes.axvline(epoch, color=_MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.axvline(epoch, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
         axes.annotate(
             ", ".join(texts),
             (epoch, 1),
@@ -117,10 +117,10 @@ def line_figure(epochs: Sequence[int], lines: Sequence[Line], **options: Unpack[
             xytext=(4, -2),
             textcoords="offset points",
             va="top",
-            color=_MUTED,
+            color=MUTED,
             fontsize=8.5,
         )
-    axes.set_xlabel("epoch", color=_MUTED, fontsize=9)
+    axes.set_xlabel("epoch", color=MUTED, fontsize=9)
     axes.set_xlim(epochs[0] - 0.5, epochs[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(integer=counts_up_to is not None, nbins=6))
@@ -132,7 +132,7 @@ def line_figure(epochs: Sequence[int], lines: Sequence[Line], **options: Unpack[
         axes.set_ylim(bounds[0] - reach, bounds[1] + reach)
     if counts_up_to is not None:
         axes.set_ylim(-0.3, counts_up_to + 0.3)
-    _tidy(axes)
+    tidy_axes(axes)
     figure.legend(
         loc="outside upper left",
         ncols=min(len(lines), max(3, int(width / 1.6))),
@@ -169,11 +169,11 @@ def bar_chart(
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(facecolor="none")
     axes.bar(positions, heights, width=0.92 * width, color=colour, linewidth=0)
-    axes.axhline(0.0, color=_MUTED, linewidth=0.8)
-    axes.set_xlabel(label, color=_MUTED, fontsize=9)
+    axes.axhline(0.0, color=MUTED, linewidth=0.8)
+    axes.set_xlabel(label, color=MUTED, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=not counts, nbins=8))
     axes.yaxis.set_major_locator(MaxNLocator(integer=counts, nbins=6))
-    _tidy(axes)
+    tidy_axes(axes)
     return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
 
 
@@ -207,7 +207,7 @@ def scatter_chart(identifier: str, groups: Sequence[Points], labels: tuple[str, 
         axes.plot(horizontal, vertical, marker=shapes[group.kind], color=group.colour, alpha=0.8, **style)
     keys = [(name, colour, "o") for name, colour in {group.name: group.colour for group in groups}.items()]
     keys = keys if len(keys) > 1 else []
-    keys += [(kind, _MUTED, shape) for kind, shape in shapes.items()] if len(shapes) > 1 else []
+    keys += [(kind, MUTED, shape) for kind, shape in shapes.items()] if len(shapes) > 1 else []
     handles = [Line2D([], [], label=name, color=colour, marker=shape, **style) for name, colour, shape in keys]
     if handles:
         figure.legend(
@@ -220,22 +220,23 @@ def scatter_chart(identifier: str, groups: Sequence[Points], labels: tuple[str, 
             columnspacing=1.2,
             handletextpad=0.2,
         )
-    axes.set_xlabel(labels[0], color=_MUTED, fontsize=9)
-    axes.set_ylabel(labels[1], color=_MUTED, fontsize=9)
+    axes.set_xlabel(labels[0], color=MUTED, fontsize=9)
+    axes.set_ylabel(labels[1], color=MUTED, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
     if percent:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    _tidy(axes)
+    tidy_axes(axes)
     return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
 
 
-def _tidy(axes: Axes) -> None:
+def tidy_axes(axes: Axes) -> None:
+    """A grid of heights and no frame."""
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(_MUTED)
-    axes.tick_params(colors=_MUTED, labelsize=9, length=0, pad=5)
+    axes.spines["bottom"].set_color(MUTED)
+    axes.tick_params(colors=MUTED, labelsize=9, length=0, pad=5)
 
 
 def inline_svg(figure: Figure, identifier: str, text_as_paths: bool = True) -> str:

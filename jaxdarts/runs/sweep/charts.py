@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import COLOURS, Line, Points
+from jaxdarts.runs.pages.charts import COLOURS, MUTED, Line, Points, tidy_axes
+from jaxdarts.runs.pages.draw import INK
 from jaxdarts.runs.pages.page import card, escape
 from jaxdarts.runs.sweep.record import SweepRecord, SweepRun, value_text
+
+EIGENVALUES, ACCURACIES = "dominant_eigenvalue", "benchmark/cifar10/accuracy"
+_COLUMNS = 5  # of panels in a figure
+
+
+def sweep_figures(sweep: SweepRecord) -> dict[str, Figure]:
+    """What was measured over the epochs as pictures by themselves, by name, such as a paper or a README shows.
+
+    `eigenvalues`: a panel a space and data set; `benchmark_accuracies`: a panel a variant, all with the same axis.
+    """
+    found = {
+        "eigenvalues": _curve_figure(sweep.finished, EIGENVALUES, panel=_setting, line=_label),
+        "benchmark_accuracies": _curve_figure(
+            sweep.finished, ACCURACIES, panel=_label, line=_seed, percent=True, shared=True
+        ),
+    }
+    return {name: figure for name, figure in found.items() if figure is not None}
 
 
 def sweep_charts(sweep: SweepRecord, correlation: str) -> Iterator[str]:
@@ -16,12 +41,10 @@ def sweep_charts(sweep: SweepRecord, correlation: str) -> Iterator[str]:
     Args:
       correlation: a sentence about the last of these.
     """
-    cards = _curve_cards(sweep.finished, "dominant_eigenvalue", panel=_setting, line=_label)
+    cards = _curve_cards(sweep.finished, EIGENVALUES, panel=_setting, line=_label)
     if cards:
         yield f'<h2>Dominant eigenvalue</h2><div class="pair">{"".join(cards)}</div>'
-    cards = _curve_cards(
-        sweep.finished, "benchmark/cifar10/accuracy", panel=_label, line=_seed, percent=True, shared=True
-    )
+    cards = _curve_cards(sweep.finished, ACCURACIES, panel=_label, line=_seed, percent=True, shared=True)
     if cards:
         yield f'<h2>Benchmark accuracy of each epoch\'s cell, CIFAR-10</h2><div class="pair">{"".join(cards)}</div>'
     yield from _curvature_and_error(sweep, correlation)
@@ -40,10 +63,7 @@ def _curve_cards(
 
     Where the axis of values is shared, panels are compared with each other.
     """
-    panels: dict[str, list[SweepRun]] = {}
-    for run in runs:
-        if any(value is not None for value in run.curves.get(key, ())):
-            panels.setdefault(panel(run), []).append(run)
+    panels = _panels(runs, key, panel)
     values = [value for run in runs for value in run.curves.get(key, ()) if value is not None]
     cards = []
     for number, (heading, members) in enumerate(panels.items()):
@@ -62,6 +82,56 @@ def _curve_cards(
         chart = charts.line_chart(name, epochs, lines, percent=percent, bounds=bounds)
         cards.append(card(escape(heading), chart, "A line a run."))
     return cards
+
+
+def _curve_figure(
+    runs: Sequence[SweepRun],
+    key: str,
+    *,
+    panel: Callable[[SweepRun], str],
+    line: Callable[[SweepRun], str],
+    percent: bool = False,
+    shared: bool = False,
+) -> Figure | None:
+    """As the cards, in one figure with one legend; None if there are no values."""
+    panels = _panels(runs, key, panel)
+    if not panels:
+        return None
+    columns = min(_COLUMNS, len(panels))
+    height = math.ceil(len(panels) / columns)
+    figure = Figure(figsize=(0.4 + 2.5 * columns, 0.6 + 2.0 * height), facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(height, columns, sharex=True, sharey=shared, squeeze=False)
+    names = list(dict.fromkeys(line(run) for members in panels.values() for run in members))
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
+    handles: dict[str, Line2D] = {}
+    for axis, (heading, members) in zip(axes.flat, panels.items(), strict=False):
+        for run in members:
+            known = [pair for pair in zip(run.epochs, run.curves[key], strict=True) if pair[1] is not None]
+            step = "steps-mid" if shared else "default"
+            (drawn,) = axis.plot(*zip(*known, strict=True), color=colours[line(run)], linewidth=1.2, drawstyle=step)
+            handles.setdefault(line(run), drawn)
+        axis.set_title(heading, fontsize=9, color=INK)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
+        if percent:
+            axis.yaxis.set_major_formatter(PercentFormatter(1.0))
+        tidy_axes(axis)
+    for axis in list(axes.flat)[len(panels) :]:
+        axis.set_axis_off()
+    figure.supxlabel("epoch", fontsize=9, color=MUTED)
+    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 1.6}
+    style["ncols"] = min(len(names), 2 * columns)
+    figure.legend(list(handles.values()), list(handles), loc="outside upper left", **style)
+    return figure
+
+
+def _panels(runs: Sequence[SweepRun], key: str, panel: Callable[[SweepRun], str]) -> dict[str, list[SweepRun]]:
+    """The runs that have the curve, by the panel they belong to."""
+    found: dict[str, list[SweepRun]] = {}
+    for run in runs:
+        if any(value is not None for value in run.curves.get(key, ())):
+            found.setdefault(panel(run), []).append(run)
+    return found
 
 
 def _curvature_and_error(sweep: SweepRecord, correlation: str) -> Iterator[str]:

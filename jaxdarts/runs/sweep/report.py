@@ -12,8 +12,10 @@ from typing import Any
 from jaxdarts.errors import InputError
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors
+from jaxdarts.runs.pages.draw import figure_to_svg
 from jaxdarts.runs.pages.page import escape, render_plain_page, table
-from jaxdarts.runs.sweep.charts import sweep_charts
+from jaxdarts.runs.sweep.charts import sweep_charts, sweep_figures
+from jaxdarts.runs.sweep.file import VARIANT
 from jaxdarts.runs.sweep.record import QUANTITIES, SweepRecord, SweepRun, read_sweep_record, value_text
 from jaxdarts.runs.sweep.statistics import Estimate, Group, curvature_and_error, group_runs
 
@@ -25,11 +27,12 @@ Table = tuple[list[str], list[list[str]]]  # header and rows
 
 
 def write_sweep_report(folder: str | Path) -> Path:
-    """Writes `report.html`, `table.csv` and `table.md` into a sweep's folder, from the runs that have finished.
+    """Writes `report.html`, tables and figures into a sweep's folder, from the runs that have finished.
 
-    A row is a combination of the grid's fields without the seed: mean and sample standard deviation over seeds, and the
-    test error of the best seed by validation accuracy. Where the method varies, tables with a column a method follow,
-    as in Zela et al. 2020, tables 1, 3 and 6. Each file is replaced as a whole.
+    A row of `table.csv` and `table.md` is a combination of the grid's fields without the seed: mean and sample standard
+    deviation over seeds, and the test error of the best seed by validation accuracy. Where the method varies, tables
+    with a column a method follow, as in Zela et al. 2020, tables 1, 3 and 6; where variants do, a column a variant.
+    `eigenvalues.svg` and `benchmark_accuracies.svg` are drawn if these were measured. Each file is replaced as a whole.
 
     Returns:
       The path of the page.
@@ -46,6 +49,7 @@ def write_sweep_report(folder: str | Path) -> Path:
     for name, text in (
         (CSV_FILE, _csv(groups, sweep)),
         (MARKDOWN_FILE, _markdown(groups, sweep)),
+        *((f"{name}.svg", figure_to_svg(figure, name)) for name, figure in sweep_figures(sweep).items()),
         (PAGE_FILE, _page(groups, sweep)),
     ):
         with one_line_errors("write", folder / name):
@@ -80,16 +84,25 @@ def _main_table(groups: Sequence[Group], sweep: SweepRecord) -> Table:
     return (header, rows) if labels else (["", *header], [["all", *row] for row in rows])
 
 
+def _compared(sweep: SweepRecord) -> str:
+    """The field whose values get a column each."""
+    return VARIANT if VARIANT in sweep.fields else "method"
+
+
 def _by_method(groups: Sequence[Group], sweep: SweepRecord, cell: Callable[[Group], str]) -> Table | None:
-    """A column a method, a row a combination of the other fields; None if there is one method only."""
-    others = [label for label in _labels(sweep) if label != "method"]
-    methods = list(dict.fromkeys(group.values.get("method") for group in groups))
-    if len(methods) < 2:
+    """A column a method or variant, a row a combination of the other fields; None if there are no two columns.
+
+    Variants alone, with nothing else to make rows of, are rows of the main table only.
+    """
+    compared = _compared(sweep)
+    others = [label for label in _labels(sweep) if label != compared]
+    methods = list(dict.fromkeys(group.values.get(compared) for group in groups))
+    if len(methods) < 2 or (compared == VARIANT and not others):
         return None
     cells: dict[tuple[str, ...], dict[Any, str]] = {}
     for group in groups:
         key = tuple(value_text(group.values[other]) for other in others) or ("all",)
-        cells.setdefault(key, {})[group.values["method"]] = cell(group)
+        cells.setdefault(key, {})[group.values[compared]] = cell(group)
     rows = [[*key, *(row.get(method, "") for method in methods)] for key, row in cells.items()]
     return [*(others or [""]), *map(str, methods)], rows
 
@@ -100,10 +113,10 @@ def _tables(groups: Sequence[Group], sweep: SweepRecord) -> dict[str, Table]:
     for name in ("test_error", *_BENCHMARK, "valid_accuracy", "dominant_eigenvalue"):
         found = _by_method(groups, sweep, partial(_group_text, name)) if name in _measured(groups) else None
         if found is not None:
-            tables[f"{_heading(name)}, by method"] = found
+            tables[f"{_heading(name)}, by {_compared(sweep)}"] = found
     best = _by_method(groups, sweep, _best_error) if "test_error" in _measured(groups) else None
     if best is not None:
-        tables["Test error of the best seed by validation, %, by method"] = best
+        tables[f"Test error of the best seed by validation, %, by {_compared(sweep)}"] = best
     return tables
 
 
