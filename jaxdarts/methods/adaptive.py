@@ -37,13 +37,23 @@ def darts_ada(
     if not factor > 1:
         raise InputError(f"factor of darts_ada must be greater than 1; got {factor}")
 
-    def decide(history: History) -> RollBack | None:
-        l2 = history[-1]["l2"]
+    def raise_l2(l2: float) -> float | None:
         # Rounded, so that ten times 0.0003 is 0.003 and not 0.0029999999999999996.
         raised = min(float(f"{factor * l2:.9g}"), max_l2)
-        if raised <= (1 + 1e-6) * l2:  # float32 cannot tell them apart
-            return None
-        returns = stop_of_history(rule, history)
-        return None if returns is None else RollBack(returns, raised)
+        return raised if raised > (1 + 1e-6) * l2 else None  # float32 cannot tell them apart
 
-    return darts(problem, **options)._replace(decide=decide, returnable=rule.returnable)
+    def decide(history: History) -> RollBack | None:
+        raised = raise_l2(history[-1]["l2"])
+        returns = None if raised is None else stop_of_history(rule, history)
+        return None if raised is None or returns is None else RollBack(returns, raised)
+
+    def returnable(history: History) -> tuple[int, ...]:
+        # A search that has gone back may soon go back again, to what the first time was too old already.
+        if not history:
+            return ()
+        epoch, l2, times = history[-1]["epoch"], raise_l2(history[-1]["l2"]), 0
+        while l2 is not None and times * rule.epochs_back <= epoch:
+            times, l2 = times + 1, raise_l2(l2)
+        return rule.returnable(epoch, times) if times else ()
+
+    return darts(problem, **options)._replace(decide=decide, returnable=returnable)

@@ -61,9 +61,9 @@ class StoppingRule:
         """The earliest epoch in which the rule can fire, counted from 0."""
         return -(-(self.first_epoch + self.epochs_back) // self.frequency) * self.frequency
 
-    def returnable(self, epoch: int) -> tuple[int, ...]:
-        """The epochs that may be returned by decisions after `epoch`."""
-        oldest = max(epoch + 1 - self.epochs_back, self.first_epoch)
+    def returnable(self, epoch: int, times: int = 1) -> tuple[int, ...]:
+        """The epochs that may be returned by decisions after `epoch`, or by so many, each of which goes back."""
+        oldest = max(epoch + 1 - times * self.epochs_back, self.first_epoch)
         return tuple(e for e in range(oldest, epoch + 1) if e % self.frequency == 0)
 
 
@@ -152,7 +152,10 @@ def darts_es(problem: SearchProblem, *, rule: StoppingRule = STOPPING_RULES["pap
         returns = stop_of_history(rule, history)
         return None if returns is None else Stop(returns)
 
-    return darts(problem, **options)._replace(decide=decide, returnable=rule.returnable)
+    def returnable(history: History) -> tuple[int, ...]:
+        return rule.returnable(history[-1]["epoch"]) if history else ()
+
+    return darts(problem, **options)._replace(decide=decide, returnable=returnable)
 
 
 def stop_of_history(rule: StoppingRule, history: History) -> int | None:

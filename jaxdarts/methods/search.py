@@ -74,7 +74,7 @@ class SearchMethod(NamedTuple):
     init: Callable[[jax.Array], SearchState]  # key -> state
     step: Callable[[SearchState, Batch, Batch], tuple[SearchState, SearchInfo]]  # state, train and valid batch
     decide: Callable[[History], Verdict] = go_on  # a pure function of what was measured
-    returnable: Callable[[int], Collection[int]] = nowhere  # epoch that ended -> epochs that later verdicts may name
+    returnable: Callable[[History], Collection[int]] = nowhere  # the epochs that later verdicts may name
     learns: frozenset[str] = frozenset({"params", "alpha"})  # which of these the steps train; others aren't measured
     relax: Relax | None = None  # how its alpha becomes mixing weights, if not as the problem says
     select: Callable[[Score, jax.Array], list[Candidate]] | None = None  # the result, best first, if not alpha's

@@ -30,6 +30,6 @@ def go_on(history: History) -> Verdict:
     return None
 
 
-def nowhere(epoch: int) -> Collection[int]:
+def nowhere(history: History) -> Collection[int]:
     """No epoch that could be gone back to."""
     return ()

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from jaxdarts.errors import InputError
 from jaxdarts.methods import (
+    METHODS,
     STOPPING_RULES,
     EarlyStop,
     RollBack,
+    SearchMethod,
     Stop,
     StoppingRule,
     find_stop,
@@ -25,6 +27,7 @@ from jaxdarts.methods import (
     make_rule,
     newest_stop,
 )
+from jaxdarts.methods.verdict import nowhere
 from tests.methods.test_methods import make
 
 RUNS = json.loads((Path(__file__).parents[1] / "golden" / "robustdarts_runs.json").read_text())
@@ -141,7 +144,7 @@ QUICK = {"rule": STOPPING_RULES["quick"]}
 def test_darts_goes_on() -> None:
     method = make()
     assert method.decide(history(GROWING)) is None
-    assert not method.returnable(6)
+    assert not method.returnable(history(GROWING))
 
 
 def test_early_stopping_stops() -> None:
@@ -149,15 +152,38 @@ def test_early_stopping_stops() -> None:
     assert method.decide(history(GROWING)) == Stop(3)
     assert method.decide(history(GROWING[:-1])) is None
     assert method.decide(history([*GROWING, None])) is None  # nothing new was measured
-    assert set(method.returnable(5)) == {3, 4, 5}
+    assert set(method.returnable(history(GROWING[:-1]))) == {3, 4, 5} and not method.returnable([])
 
 
-@given(st.lists(st.one_of(st.none(), st.floats(0.1, 10)), min_size=1, max_size=20))
-def test_a_search_goes_back_only_to_what_it_has_kept(values: list[float | None]) -> None:
+@pytest.mark.parametrize("name", [name for name in METHODS if make(name).returnable is not nowhere])
+@given(measured=st.lists(st.one_of(st.none(), st.floats(0.1, 10)), max_size=60))
+def test_a_search_goes_back_only_to_what_it_has_kept(name: str, measured: list[float | None]) -> None:
     """Also where measurements failed, and `newest_stop` as the reference names the epoch before."""
-    method = make("darts-es", **QUICK)
-    verdict = method.decide(history(values))
-    assert verdict is None or (isinstance(verdict, Stop) and verdict.epoch in method.returnable(len(values) - 2))
+    goes_back_only_to_what_it_has_kept(make(name, **QUICK), measured)
+
+
+def test_going_back_twice_the_second_time_further() -> None:
+    # Epoch 8 looks back to 5. From there 6 and 7 look back to 3 and 4, which 8 did not need any more.
+    grown: list[float | None] = [1.0] * 8 + [9.0]
+    assert goes_back_only_to_what_it_has_kept(make("darts-ada", **QUICK), [*grown, 9.0]) == [5, 3]
+
+
+def goes_back_only_to_what_it_has_kept(method: SearchMethod, measured: list[float | None]) -> list[int]:
+    """Lives through these measurements with one checkpoint and those asked for; the epochs that were gone back to."""
+    records: list[dict[str, Any]] = []
+    kept: set[int] = set()
+    found, l2 = [], 3e-4
+    for value in measured:
+        records.append({"epoch": len(records), "dominant_eigenvalue": value, "l2": l2})
+        verdict = method.decide(records)
+        if verdict is not None:
+            assert verdict.epoch in kept
+            found.append(verdict.epoch)
+            if isinstance(verdict, Stop):
+                break
+            records, l2 = records[: verdict.epoch + 1], verdict.l2
+        kept = {epoch for epoch in kept if epoch in method.returnable(records)} | {records[-1]["epoch"]}
+    return found
 
 
 def test_the_measurement_after_a_failed_one_decides() -> None:

@@ -326,7 +326,7 @@ def decide(patch: pytest.MonkeyPatch, verdicts: dict[int, Any]) -> None:
     def init(self: Any, population: Any, *rest: Any) -> None:
         first, *others = population.members
         method = first.method._replace(
-            decide=lambda history: verdicts.get(history[-1]["epoch"]), returnable=lambda epoch: range(epoch + 1)
+            decide=lambda history: verdicts.get(history[-1]["epoch"]), returnable=lambda history: range(len(history))
         )
         original(self, population._replace(members=(first._replace(method=method), *others)), *rest)
 

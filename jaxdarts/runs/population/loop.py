@@ -103,7 +103,8 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
         """The epochs that later verdicts may name, and those that are returned."""
         epochs: set[int | None] = set()
         for member in self.members:
-            epochs |= {stopped_at(member.events)} if member.stopped else {*member.search.method.returnable(epoch)}
+            history = [] if member.stopped else read_metrics(member.metrics_path)[: epoch + 1]
+            epochs |= {stopped_at(member.events), *member.search.method.returnable(history)}
         return [epoch for epoch in epochs if epoch is not None]
 
     def return_to(self, extra: Mapping[str, Any], epoch: int) -> None:

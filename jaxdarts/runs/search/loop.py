@@ -102,7 +102,8 @@ class _Run(SteppedRun[SearchState, SearchResult]):
 
     def also_keep(self, epoch: int) -> Collection[int]:
         """The epochs that later verdicts may name, and the one that is returned."""
-        epochs = {*self.search.method.returnable(epoch), stopped_at(self.events)}
+        history = read_metrics(self.metrics_path)[: epoch + 1]
+        epochs = {*self.search.method.returnable(history), stopped_at(self.events)}
         return [epoch for epoch in epochs if epoch is not None]
 
     def return_to(self, extra: Mapping[str, Any], epoch: int) -> None:
