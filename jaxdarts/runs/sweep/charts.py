@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,8 +17,17 @@ from jaxdarts.runs.pages.draw import INK
 from jaxdarts.runs.pages.page import card, escape
 from jaxdarts.runs.sweep.record import SweepRecord, SweepRun, value_text
 
-EIGENVALUES, ACCURACIES = "dominant_eigenvalue", "benchmark/cifar10/accuracy"
 _COLUMNS = 5  # of panels in a figure
+
+
+class _Curves(NamedTuple):
+    """What is drawn over the epochs, and how."""
+
+    key: str  # of a run's curves
+    panel: Callable[[SweepRun], str]  # the panel that a run belongs to
+    line: Callable[[SweepRun], str]  # the name of its line
+    percent: bool = False
+    shared: bool = False  # panels have the same axis of values, to be compared with each other
 
 
 def sweep_figures(sweep: SweepRecord) -> dict[str, Figure]:
@@ -27,10 +36,8 @@ def sweep_figures(sweep: SweepRecord) -> dict[str, Figure]:
     `eigenvalues`: a panel a space and data set; `benchmark_accuracies`: a panel a variant, all with the same axis.
     """
     found = {
-        "eigenvalues": _curve_figure(sweep.finished, EIGENVALUES, panel=_setting, line=_label),
-        "benchmark_accuracies": _curve_figure(
-            sweep.finished, ACCURACIES, panel=_label, line=_seed, percent=True, shared=True
-        ),
+        "eigenvalues": _curve_figure(sweep.finished, _EIGENVALUES),
+        "benchmark_accuracies": _curve_figure(sweep.finished, _ACCURACIES),
     }
     return {name: figure for name, figure in found.items() if figure is not None}
 
@@ -41,79 +48,62 @@ def sweep_charts(sweep: SweepRecord, correlation: str) -> Iterator[str]:
     Args:
       correlation: a sentence about the last of these.
     """
-    cards = _curve_cards(sweep.finished, EIGENVALUES, panel=_setting, line=_label)
+    cards = _curve_cards(sweep.finished, _EIGENVALUES)
     if cards:
         yield f'<h2>Dominant eigenvalue</h2><div class="pair">{"".join(cards)}</div>'
-    cards = _curve_cards(sweep.finished, ACCURACIES, panel=_label, line=_seed, percent=True, shared=True)
+    cards = _curve_cards(sweep.finished, _ACCURACIES)
     if cards:
         yield f'<h2>Benchmark accuracy of each epoch\'s cell, CIFAR-10</h2><div class="pair">{"".join(cards)}</div>'
     yield from _curvature_and_error(sweep, correlation)
 
 
-def _curve_cards(
-    runs: Sequence[SweepRun],
-    key: str,
-    *,
-    panel: Callable[[SweepRun], str],
-    line: Callable[[SweepRun], str],
-    percent: bool = False,
-    shared: bool = False,
-) -> list[str]:
-    """A chart a panel that has values, a line a run, a colour and an entry in the legend for each name of lines.
-
-    Where the axis of values is shared, panels are compared with each other.
-    """
-    panels = _panels(runs, key, panel)
-    values = [value for run in runs for value in run.curves.get(key, ()) if value is not None]
+def _curve_cards(runs: Sequence[SweepRun], curves: _Curves) -> list[str]:
+    """A chart a panel that has values, a line a run, a colour and an entry in the legend for each name of lines."""
+    panels = _panels(runs, curves)
+    values = [value for run in runs for value in run.curves.get(curves.key, ()) if value is not None]
     cards = []
     for number, (heading, members) in enumerate(panels.items()):
         epochs = sorted({epoch for run in members for epoch in run.epochs})
         colours: dict[str, str] = {}
         lines = []
         for run in members:
-            name = line(run)
+            name = curves.line(run)
             first = name not in colours
             colour = colours.setdefault(name, COLOURS[len(colours) % len(COLOURS)])
-            known = dict(zip(run.epochs, run.curves[key], strict=True))
+            known = dict(zip(run.epochs, run.curves[curves.key], strict=True))
             # A name that begins with _ is left out of the legend.
             lines.append(Line(name if first else f"_{run.name}", [known.get(epoch) for epoch in epochs], colour))
-        name = f"{key.replace('/', '-')}{number}"
-        bounds = (min(values), max(values)) if shared else None
-        chart = charts.line_chart(name, epochs, lines, percent=percent, bounds=bounds)
+        name = f"{curves.key.replace('/', '-')}{number}"
+        bounds = (min(values), max(values)) if curves.shared else None
+        chart = charts.line_chart(name, epochs, lines, percent=curves.percent, bounds=bounds)
         cards.append(card(escape(heading), chart, "A line a run."))
     return cards
 
 
-def _curve_figure(
-    runs: Sequence[SweepRun],
-    key: str,
-    *,
-    panel: Callable[[SweepRun], str],
-    line: Callable[[SweepRun], str],
-    percent: bool = False,
-    shared: bool = False,
-) -> Figure | None:
+def _curve_figure(runs: Sequence[SweepRun], curves: _Curves) -> Figure | None:
     """As the cards, in one figure with one legend; None if there are no values."""
-    panels = _panels(runs, key, panel)
+    panels = _panels(runs, curves)
     if not panels:
         return None
     columns = min(_COLUMNS, len(panels))
     height = math.ceil(len(panels) / columns)
     figure = Figure(figsize=(0.4 + 2.5 * columns, 0.6 + 2.0 * height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(height, columns, sharex=True, sharey=shared, squeeze=False)
-    names = list(dict.fromkeys(line(run) for members in panels.values() for run in members))
+    axes = figure.subplots(height, columns, sharex=True, sharey=curves.shared, squeeze=False)
+    names = list(dict.fromkeys(curves.line(run) for members in panels.values() for run in members))
     colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(names)}
     handles: dict[str, Line2D] = {}
     for axis, (heading, members) in zip(axes.flat, panels.items(), strict=False):
         for run in members:
-            known = [pair for pair in zip(run.epochs, run.curves[key], strict=True) if pair[1] is not None]
-            step = "steps-mid" if shared else "default"
-            (drawn,) = axis.plot(*zip(*known, strict=True), color=colours[line(run)], linewidth=1.2, drawstyle=step)
-            handles.setdefault(line(run), drawn)
+            known = [pair for pair in zip(run.epochs, run.curves[curves.key], strict=True) if pair[1] is not None]
+            step = "steps-mid" if curves.shared else "default"
+            (drawn,) = axis.plot(
+                *zip(*known, strict=True), color=colours[curves.line(run)], linewidth=1.2, drawstyle=step
+            )
+            handles.setdefault(curves.line(run), drawn)
         axis.set_title(heading, fontsize=9, color=INK)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
-        if percent:
+        if curves.percent:
             axis.yaxis.set_major_formatter(PercentFormatter(1.0))
         tidy_axes(axis)
     for axis in list(axes.flat)[len(panels) :]:
@@ -125,12 +115,12 @@ def _curve_figure(
     return figure
 
 
-def _panels(runs: Sequence[SweepRun], key: str, panel: Callable[[SweepRun], str]) -> dict[str, list[SweepRun]]:
+def _panels(runs: Sequence[SweepRun], curves: _Curves) -> dict[str, list[SweepRun]]:
     """The runs that have the curve, by the panel they belong to."""
     found: dict[str, list[SweepRun]] = {}
     for run in runs:
-        if any(value is not None for value in run.curves.get(key, ())):
-            found.setdefault(panel(run), []).append(run)
+        if any(value is not None for value in run.curves.get(curves.key, ())):
+            found.setdefault(curves.panel(run), []).append(run)
     return found
 
 
@@ -168,3 +158,7 @@ def _label(run: SweepRun) -> str:
 
 def _seed(run: SweepRun) -> str:
     return f"seed {run.values['seed']}" if "seed" in run.values else "run"
+
+
+_EIGENVALUES = _Curves("dominant_eigenvalue", panel=_setting, line=_label)
+_ACCURACIES = _Curves("benchmark/cifar10/accuracy", panel=_label, line=_seed, percent=True, shared=True)
