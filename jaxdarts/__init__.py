@@ -104,6 +104,8 @@ _MODULES = {
     "spectral_density": "curvature",
     "spectrum": "curvature",
     "supernet_cost": "networks",
+    "to_dot": "runs.pages.graphs",
+    "to_mermaid": "runs.pages.graphs",
     "to_torch": "interop",
     "top_eigenvalues": "curvature",
     "top_eigenvalues_of_operator": "curvature",
@@ -212,6 +214,8 @@ __all__ = [
     "spectral_density",
     "spectrum",
     "supernet_cost",
+    "to_dot",
+    "to_mermaid",
     "to_torch",
     "top_eigenvalues",
     "top_eigenvalues_of_operator",
@@ -308,6 +312,7 @@ if TYPE_CHECKING:
     from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig
     from jaxdarts.runs.evaluate.loop import EvaluationResult, run_evaluation
     from jaxdarts.runs.pages.draw import draw_cells
+    from jaxdarts.runs.pages.graphs import to_dot, to_mermaid
     from jaxdarts.runs.search.config import PRESETS, SearchConfig
     from jaxdarts.runs.search.loop import SearchResult, run_search
     from jaxdarts.runs.search.report import write_report

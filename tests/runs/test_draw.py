@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from PIL import Image
 
-from jaxdarts.runs.pages.draw import draw_cells, save_cells, state_name, to_dot, to_mermaid
+from jaxdarts.runs.pages.draw import draw_cells, save_cells
 from jaxdarts.spaces import DARTS, Genotype
 
 OPERATIONS = [*DARTS.operation_names, "noise", "conv_7x1_1x7"]
@@ -124,18 +124,3 @@ def test_files(tmp_path: Path) -> None:
         assert image.width > 1500
     with pytest.raises(OSError):
         save_cells(genotype, tmp_path / "absent" / "a.svg")
-
-
-def test_text_formats() -> None:
-    genotype = Genotype((('a"b', 0), ("skip_connect", 1)), (2,), (("skip_connect", 0), ("skip_connect", 1)), (2,))
-    dot, mermaid = to_dot(genotype), to_mermaid(genotype)
-    assert 'normal_0 -> normal_2 [label="a\\"b"];' in dot
-    assert 'reduce_2 -> reduce_3 [label="concat"];' in dot
-    assert dot.count("{") == dot.count("}")
-    assert 'normal_0 -->|"a#quot;b"| normal_2' in mermaid
-    assert 'normal_2("node 0")' in mermaid
-    assert mermaid.count("-->") == dot.count("->") == 6
-
-
-def test_state_names() -> None:
-    assert [state_name(state) for state in range(4)] == ["c_{k-2}", "c_{k-1}", "node 0", "node 1"]

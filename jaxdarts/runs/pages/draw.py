@@ -17,11 +17,11 @@ from matplotlib.path import Path as Curve
 from matplotlib.textpath import TextPath
 
 from jaxdarts.runs.files import write_atomically
+from jaxdarts.runs.pages.graphs import CELL_NAMES, node_number
 from jaxdarts.spaces import Architecture
 
 INK, BACKGROUND, WIRE, NODE = "#1f2328", "#ffffff", "#8c959f", "#e9edf1"
 _LABEL = "#fefefe"  # on an operation's colour; not the background's white, which a dark page replaces
-CELL_NAMES = {"normal": "Normal cell", "reduce": "Reduction cell", "cell": "Cell"}
 # (what a name starts with, colour, name in the legend); white text is readable on every colour
 _KINDS = (
     ("sep_conv", "#2463c4", "separable convolution"),
@@ -110,74 +110,13 @@ def figure_to_svg(figure: Figure, salt: str, text_as_paths: bool = True) -> str:
     return buffer.getvalue()
 
 
-def to_dot(genotype: Architecture) -> str:
-    """The cells in Graphviz' DOT language."""
-
-    def quote(text: str) -> str:
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-
-    lines = ["digraph genotype {", "  rankdir=LR;", "  node [shape=box, style=rounded];"]
-    for cell_type in genotype.cell_types:
-        lines += [f"  subgraph cluster_{cell_type} {{", f"    label={quote(CELL_NAMES[cell_type])};"]
-        lines += [f"    {cell_type}_{state} [label={quote(name)}];" for state, name in _states(genotype)]
-        lines += [f"    {a} -> {b} [label={quote(label)}];" for a, label, b in _connections(genotype, cell_type)]
-        lines += ["  }"]
-    return "\n".join([*lines, "}", ""])
-
-
-def to_mermaid(genotype: Architecture) -> str:
-    """The cells as a Mermaid flowchart, which code hosts show in Markdown."""
-
-    def quote(text: str) -> str:
-        return '"' + text.replace("&", "#amp;").replace('"', "#quot;") + '"'
-
-    lines = ["flowchart LR"]
-    for cell_type in genotype.cell_types:
-        lines += [f"  subgraph {cell_type}[{quote(CELL_NAMES[cell_type])}]"]
-        lines += [f"    {cell_type}_{state}({quote(name)})" for state, name in _states(genotype)]
-        lines += [f"    {a} -->|{quote(label)}| {b}" for a, label, b in _connections(genotype, cell_type)]
-        lines += ["  end"]
-    return "\n".join([*lines, ""])
-
-
-def state_name(state: int, num_inputs: int = 2) -> str:
-    """How a state is called in text: `c_{k-2}`, `c_{k-1}`, `node 0`, `node 1`, ...
-
-    With one input the nodes have the numbers of their states, as in NAS-Bench-201: `c_{k-1}`, `node 1`, ...
-    """
-    if state >= num_inputs:
-        return f"node {_node_number(state, num_inputs)}"
-    return ("c_{k-2}", "c_{k-1}")[state - num_inputs]
-
-
 def operation_colour(operation: str) -> str:
     """The colour of the operation's kind, `#rrggbb`."""
     return _kind(operation)[0]
 
 
-def _node_number(state: int, num_inputs: int) -> int:
-    return state if num_inputs == 1 else state - num_inputs
-
-
 def _kind(operation: str) -> tuple[str, str]:
     return next((colour, name) for prefix, colour, name in _KINDS if operation.startswith(prefix))
-
-
-def _states(genotype: Architecture) -> list[tuple[int, str]]:
-    last = genotype.num_nodes + genotype.num_inputs
-    return [(state, state_name(state, genotype.num_inputs)) for state in range(last)] + [(last, "c_{k}")]
-
-
-def _connections(genotype: Architecture, cell_type: str) -> list[tuple[str, str, str]]:
-    """(from, label, to) of every operation, then of the concatenation."""
-    first = genotype.num_inputs
-    edges = [
-        (f"{cell_type}_{source}", name, f"{cell_type}_{node + first}")
-        for node, (name, source) in zip(genotype.nodes(cell_type), genotype.edges(cell_type), strict=True)
-    ]
-    output = f"{cell_type}_{genotype.num_nodes + first}"
-    return edges + [(f"{cell_type}_{state}", "concat", output) for state in genotype.concat(cell_type)]
 
 
 @dataclass(frozen=True)
@@ -249,7 +188,7 @@ def _draw_cell(axes: Axes, genotype: Architecture, cell_type: str, layout: _Layo
             _box(axes, box_x, y - _BOX_HEIGHT / 2, layout.box_width, _BOX_HEIGHT, colour)
             _text(axes, box_x + layout.box_width / 2, y, name, color=_LABEL, fontsize=_FONT_SIZE, fontweight="bold")
         axes.add_patch(Circle((node_x, node_y), _RADIUS, facecolor=NODE, edgecolor=INK, linewidth=1.2, zorder=3))
-        _text(axes, node_x, node_y, str(_node_number(node + inputs, inputs)), fontsize=11)
+        _text(axes, node_x, node_y, str(node_number(node + inputs, inputs)), fontsize=11)
     for state, label in enumerate(("$c_{k-2}$", "$c_{k-1}$")[-inputs:]):
         y = y0 + layout.state_y(state)
         _box(axes, x0, y - 0.18, _INPUT_WIDTH, 0.36, NODE, edge=INK)

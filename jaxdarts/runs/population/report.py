@@ -9,7 +9,7 @@ from typing import Any
 from jaxdarts.runs.evaluate.record import RESULT_FILE
 from jaxdarts.runs.pages import charts
 from jaxdarts.runs.pages.charts import COLOURS, Line, Values
-from jaxdarts.runs.pages.draw import CELL_NAMES
+from jaxdarts.runs.pages.graphs import CELL_NAMES
 from jaxdarts.runs.pages.page import Quantities, card, escape, number, render_page, table, time_text, versions_text
 from jaxdarts.runs.record import RunRecord, member_folder, read_diagnostics, read_run, result_folder
 from jaxdarts.runs.search.events import describe

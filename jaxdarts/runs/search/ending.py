@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdarts.runs.pages import charts
 from jaxdarts.runs.pages.charts import FIRST, SECOND
-from jaxdarts.runs.pages.draw import CELL_NAMES
+from jaxdarts.runs.pages.graphs import CELL_NAMES
 from jaxdarts.runs.pages.page import card, number, table
 from jaxdarts.runs.record import DIAGNOSTICS_FILE, RunRecord
 from jaxdarts.runs.search.diagnostics_form import check_diagnostics

@@ -15,7 +15,8 @@ from jaxdarts.runs.folder import one_line_errors, run_command
 from jaxdarts.runs.nasbench201.benchmark import BENCHMARK_QUANTITIES, benchmark_cards, benchmark_sentences
 from jaxdarts.runs.pages import charts
 from jaxdarts.runs.pages.charts import FIRST, SECOND, THIRD, Line
-from jaxdarts.runs.pages.draw import CELL_NAMES, operation_colour, state_name
+from jaxdarts.runs.pages.draw import operation_colour
+from jaxdarts.runs.pages.graphs import CELL_NAMES, state_name
 from jaxdarts.runs.pages.page import Quantities, card, escape, number, render_page, time_text, versions_text
 from jaxdarts.runs.population.report import render_population
 from jaxdarts.runs.record import RunRecord, is_population, read_config, read_run

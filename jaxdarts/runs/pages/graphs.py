@@ -1,0 +1,69 @@
+"""How are cells called in text, and written as graphs that other tools draw?"""
+
+from __future__ import annotations
+
+from jaxdarts.spaces import Architecture
+
+CELL_NAMES = {"normal": "Normal cell", "reduce": "Reduction cell", "cell": "Cell"}
+
+
+def to_dot(genotype: Architecture) -> str:
+    """The cells in Graphviz' DOT language."""
+
+    def quote(text: str) -> str:
+        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+
+    lines = ["digraph genotype {", "  rankdir=LR;", "  node [shape=box, style=rounded];"]
+    for cell_type in genotype.cell_types:
+        lines += [f"  subgraph cluster_{cell_type} {{", f"    label={quote(CELL_NAMES[cell_type])};"]
+        lines += [f"    {cell_type}_{state} [label={quote(name)}];" for state, name in _states(genotype)]
+        lines += [f"    {a} -> {b} [label={quote(label)}];" for a, label, b in _connections(genotype, cell_type)]
+        lines += ["  }"]
+    return "\n".join([*lines, "}", ""])
+
+
+def to_mermaid(genotype: Architecture) -> str:
+    """The cells as a Mermaid flowchart, which code hosts show in Markdown."""
+
+    def quote(text: str) -> str:
+        return '"' + text.replace("&", "#amp;").replace('"', "#quot;") + '"'
+
+    lines = ["flowchart LR"]
+    for cell_type in genotype.cell_types:
+        lines += [f"  subgraph {cell_type}[{quote(CELL_NAMES[cell_type])}]"]
+        lines += [f"    {cell_type}_{state}({quote(name)})" for state, name in _states(genotype)]
+        lines += [f"    {a} -->|{quote(label)}| {b}" for a, label, b in _connections(genotype, cell_type)]
+        lines += ["  end"]
+    return "\n".join([*lines, ""])
+
+
+def state_name(state: int, num_inputs: int = 2) -> str:
+    """How a state is called in text: `c_{k-2}`, `c_{k-1}`, `node 0`, `node 1`, ...
+
+    With one input the nodes have the numbers of their states, as in NAS-Bench-201: `c_{k-1}`, `node 1`, ...
+    """
+    if state >= num_inputs:
+        return f"node {node_number(state, num_inputs)}"
+    return ("c_{k-2}", "c_{k-1}")[state - num_inputs]
+
+
+def node_number(state: int, num_inputs: int) -> int:
+    """The number that a node's state has in pictures and text."""
+    return state if num_inputs == 1 else state - num_inputs
+
+
+def _states(genotype: Architecture) -> list[tuple[int, str]]:
+    last = genotype.num_nodes + genotype.num_inputs
+    return [(state, state_name(state, genotype.num_inputs)) for state in range(last)] + [(last, "c_{k}")]
+
+
+def _connections(genotype: Architecture, cell_type: str) -> list[tuple[str, str, str]]:
+    """(from, label, to) of every operation, then of the concatenation."""
+    first = genotype.num_inputs
+    edges = [
+        (f"{cell_type}_{source}", name, f"{cell_type}_{node + first}")
+        for node, (name, source) in zip(genotype.nodes(cell_type), genotype.edges(cell_type), strict=True)
+    ]
+    output = f"{cell_type}_{genotype.num_nodes + first}"
+    return edges + [(f"{cell_type}_{state}", "concat", output) for state in genotype.concat(cell_type)]
