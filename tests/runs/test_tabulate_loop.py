@@ -14,15 +14,19 @@ from typing import Any
 import pytest
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted
+from jaxdarts.runs.command_line import parse_tabulate
 from jaxdarts.runs.evaluate.config import EvaluateConfig
 from jaxdarts.runs.evaluate.loop import run_evaluation
 from jaxdarts.runs.progress import RunProgress
 from jaxdarts.runs.table import loop as tabulate_loop
+from jaxdarts.runs.table.config import check_tabulate_config
 from jaxdarts.runs.table.loop import TabulationResult, run_tabulation
 from jaxdarts.runs.table.record import Entry, read_table
 from jaxdarts.runs.table.report import write_table_report
 from jaxdarts.spaces import Genotype, load_space
 from tests.runs.tiny import tiny_tabulation
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "tables"
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +153,10 @@ def test_seeds_share_the_compiled_programs(folder: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(tabulate_loop, "assemble_training", counting)
     run_tabulation(tiny_tabulation(folder, seeds=3, epochs=1), folder / "counted", stream=io.StringIO())
     assert [training.step._cache_size() for training in assembled] == [1, 1]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.name)
+def test_shipped_configurations_are_possible(path: Path) -> None:
+    config, _ = parse_tabulate(["--config", str(path)])
+    check_tabulate_config(config)
+    assert f"--config configs/tables/{path.name}" in path.read_text()

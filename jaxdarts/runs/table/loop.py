@@ -192,7 +192,8 @@ class _Tabulation:
         height, width, channels = data.image_shape
         held_out = 0 if self.images.valid is None else len(self.images.valid.labels)
         facts = {
-            "space": f"{space.name}: {space.num_genotypes()} architectures, {config.seeds} trainings of each",
+            "space": f"{space.name}: {space.num_genotypes()} architectures, "
+            + ("one training of each" if config.seeds == 1 else f"{config.seeds} trainings of each"),
             "data": f"{data.name}: {len(self.images.train.labels)} images to train on, "
             + (f"{held_out} held out, " if held_out else "")
             + f"{len(self.test.labels)} to test; {height}x{width}x{channels}, {data.num_classes} classes",
