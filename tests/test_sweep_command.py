@@ -19,7 +19,7 @@ from jaxdarts.errors import InputError
 from jaxdarts.runs.evaluate.config import EvaluateConfig
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.search.config import SearchConfig
-from jaxdarts.runs.sweep.jobs import Event, Job
+from jaxdarts.runs.sweep.jobs import Ended, Event, Job, Started
 from jaxdarts.runs.sweep.loop import run_sweep
 from jaxdarts.sweep import main
 from tests.runs.tiny import tiny_config, tiny_evaluation
@@ -130,16 +130,19 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 class Recording:
-    """An executor that carries nothing out."""
+    """An executor that carries nothing out, and calls it failed if asked to."""
 
-    def __init__(self) -> None:
+    def __init__(self, fails: bool = False) -> None:
         self.asked: list[str] = []
+        self.fails = fails
 
     def prepare(self, sweep_dir: Path) -> None: ...
 
     def run(self, jobs: Sequence[Job], interrupt: Interrupt) -> Iterator[Event]:
         self.asked += [job.name for job in jobs]
-        return iter(())
+        for job in jobs if self.fails else ():
+            yield Started(job)
+            yield Ended(job, "failed", 1.0, "no reason")
 
 
 def test_only_the_chosen_variants_are_carried_out(tmp_path: Path) -> None:
@@ -157,3 +160,12 @@ def test_only_the_chosen_variants_are_carried_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="sweep.toml' has none; got a"):
         run_sweep(file, tmp_path / "other", variants=["a"])
     assert not (tmp_path / "other").exists()
+
+
+def test_progress_counts_the_chosen_variants_only(tmp_path: Path) -> None:
+    file, said = tmp_path / "sweep.toml", io.StringIO()
+    file.write_text("[variants.a]\n[variants.b]\nl2 = 0.1\n[grid]\nseed = [0, 1]\n")
+    run_sweep(file, tmp_path / "runs", variants=["b"], executor=Recording(fails=True), stream=said)
+    banner, first, last = said.getvalue().splitlines()
+    assert banner.endswith("4 runs, 2 of the chosen variants, 2 to do")
+    assert first.startswith("1/2  b-seed_0  failed: no reason") and last.startswith("2/2  b-seed_1")

@@ -82,7 +82,7 @@ def run_sweep(
         folder.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(folder, "sweep_dir")
     try:
-        return _Sweep(sweep, folder, all_jobs, retry, stream or sys.stdout).run(executor, variants)
+        return _Sweep(sweep, folder, all_jobs, retry, variants, stream or sys.stdout).run(executor)
     finally:
         if lock is not None:
             os.close(lock)
@@ -108,8 +108,20 @@ def _check_folder(folder: Path, jobs: list[Job]) -> None:
 class _Sweep:
     """A sweep while it holds its folder."""
 
-    def __init__(self, sweep: Sweep, folder: Path, jobs: list[Job], retry: bool, stream: TextIO) -> None:
-        self.sweep, self.folder, self.jobs, self.retry, self.stream = sweep, folder, jobs, retry, stream
+    def __init__(
+        self,
+        sweep: Sweep,
+        folder: Path,
+        jobs: list[Job],
+        retry: bool,
+        variants: Collection[str] | None,
+        stream: TextIO,
+    ) -> None:
+        self.sweep, self.folder, self.jobs, self.stream = sweep, folder, jobs, stream
+        self.chosen = [
+            job for point, job in zip(sweep.points, jobs, strict=True)
+            if variants is None or point.values[VARIANT] in variants
+        ]  # fmt: skip
         earlier = read_states(folder) if (folder / SWEEP_FILE).is_file() else {}
         self.states: dict[str, dict[str, Any]] = {}
         for job in jobs:
@@ -119,14 +131,12 @@ class _Sweep:
             error = before.get("error") if failed else None
             self.states[job.name] = {"state": state, "error": error, "seconds": before.get("seconds", 0.0)}
 
-    def run(self, executor: Executor, variants: Collection[str] | None = None) -> SweepResult:
-        """Until nothing is left to do, of these variants or of all."""
-        chosen = [
-            job for point, job in zip(self.sweep.points, self.jobs, strict=True)
-            if variants is None or point.values[VARIANT] in variants
-        ]  # fmt: skip
-        left = [job for job in chosen if self.states[job.name]["state"] == "pending"]
+    def run(self, executor: Executor) -> SweepResult:
+        """Until nothing is left to do of the chosen variants."""
+        left = [job for job in self.chosen if self.states[job.name]["state"] == "pending"]
         counts = [f"{len(self.jobs)} runs", f"{len(left)} to do"]
+        if len(self.chosen) < len(self.jobs):
+            counts.insert(1, f"{len(self.chosen)} of the chosen variants")
         failed_before = self._count("failed")
         counts += [f"{failed_before} failed before (--retry runs them again)"] if failed_before else []
         self._say(f"sweep {self.sweep.path} in {self.folder}: {', '.join(counts)}")
@@ -141,7 +151,7 @@ class _Sweep:
                 else:
                     self._ended(event, times)
                 self._write()
-        if self._count("done"):
+        if any(entry["state"] == "done" for entry in self.states.values()):
             write_sweep_report(self.folder)
         if interrupt.requested and self._count("pending"):
             raise RunInterrupted(f"{self._count('pending')} runs are left; the same command continues them")
@@ -163,8 +173,7 @@ class _Sweep:
         if event.outcome == "done":
             times.append(event.seconds)
         left = self._count("pending") + self._count("running")
-        over = len(self.jobs) - left
-        parts = [f"{over}/{len(self.jobs)}", event.job.name]
+        parts = [f"{len(self.chosen) - left}/{len(self.chosen)}", event.job.name]
         if event.error is not None:
             parts.append(f"failed: {event.error} ({event.job.log})")
         else:
@@ -177,7 +186,8 @@ class _Sweep:
         self._say("  ".join(parts))
 
     def _count(self, state: str) -> int:
-        return sum(entry["state"] == state for entry in self.states.values())
+        """How many of the chosen runs are in this state."""
+        return sum(self.states[job.name]["state"] == state for job in self.chosen)
 
     def _say(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
