@@ -96,6 +96,12 @@ class RunProgress:
             self._started = (since, first + step - self._step)  # so that the mean time of a step stays
         self._step = step
 
+    def resize(self, num_steps: int, num_epochs: int) -> None:
+        """To be called when the whole run has become longer or shorter."""
+        self._num_steps, self._num_epochs = num_steps, num_epochs
+        if self._bar is not None:
+            self._bar.update(self._task, total=num_steps)
+
     def epoch(self, epoch: int, facts: Mapping[str, str]) -> None:
         """Prints one line about the epoch that has ended; `epoch` counts from 0."""
         parts = [f"{self._unit} {epoch + 1}/{self._num_epochs}", *(f"{name} {value}" for name, value in facts.items())]

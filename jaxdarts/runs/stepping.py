@@ -195,7 +195,8 @@ class SteppedRun(ABC, Generic[State, Result]):
             if step:
                 facts["resumed"] = f"after {step} of {self.num_steps} steps"
             print_banner(title, facts, self.stream)
-            with RunProgress(self.num_steps, self.config.epochs, first_step=step, stream=self.stream) as progress:
+            num_epochs = self.num_steps // self.steps.steps_per_epoch
+            with RunProgress(self.num_steps, num_epochs, first_step=step, stream=self.stream) as progress:
                 self.progress = progress
                 while step < self.num_steps and not self.ended:
                     state, step = self._epoch(step // self.steps.steps_per_epoch, state, sums, step, seconds)

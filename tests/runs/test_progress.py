@@ -57,6 +57,21 @@ def test_a_run_that_goes_back_has_more_steps_left(monkeypatch: pytest.MonkeyPatc
     assert progress.seconds_left == pytest.approx(3.0 * 98) and progress.steps_here == 3
 
 
+def test_a_run_may_become_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    progress = RunProgress(num_steps=2, num_epochs=1, stream=stream)
+    for step in (1, 2):
+        now[0] += 3.0
+        progress.advance(step, 0)
+    assert progress.seconds_left == 0
+    progress.resize(6, 3)
+    assert progress.seconds_left == pytest.approx(3.0 * 4)
+    progress.epoch(0, {})
+    assert stream.getvalue() == "epoch 1/3  12 s left\n"
+
+
 def test_a_terminal_gets_a_bar_and_the_lines() -> None:
     stream = Terminal()
     with RunProgress(num_steps=2, num_epochs=1, stream=stream) as progress:

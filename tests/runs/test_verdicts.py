@@ -24,10 +24,7 @@ from jaxdarts.runs.search.loop import SearchResult, run_search
 from jaxdarts.spaces import load_genotype
 from tests.runs.comparing import assert_same_state, without_times
 from tests.runs.test_loop import assert_same_result
-from tests.runs.tiny import tiny_config
-
-# Any eigenvalue above zero is growth enough: both fire in epoch 3 and return epoch 0.
-EAGER = {"epochs": 6, "es_threshold": 1e-6, "es_first_epoch": 0, "checkpoints_to_keep": 1}
+from tests.runs.tiny import EAGER, tiny_config
 
 
 @pytest.fixture(scope="module")

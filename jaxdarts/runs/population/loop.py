@@ -10,19 +10,21 @@ from typing import Any, TextIO
 import jax
 import numpy as np
 
-from jaxdarts.errors import RunError, RunInterrupted
+from jaxdarts.bilevel import set_hyperparameters
+from jaxdarts.errors import RunInterrupted
 from jaxdarts.methods import RollBack, SearchState
 from jaxdarts.runs import tensorboard
 from jaxdarts.runs.folder import CONFIG_FILE, RunFolder, one_line_errors, run_facts
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.metrics import append_metrics, read_metrics
 from jaxdarts.runs.population.members import describe_fields, describe_member
+from jaxdarts.runs.population.rounds import epoch_in, last_round, round_of
 from jaxdarts.runs.population.selection import Retrained, ranking, retrain, retrain_config
 from jaxdarts.runs.population.steps import Population, apart, joined, stack
 from jaxdarts.runs.record import DIAGNOSTICS_FILE, METRICS_FILE, member_folder
 from jaxdarts.runs.schedules import start_epoch
 from jaxdarts.runs.search.assemble import EpochSums, Search
-from jaxdarts.runs.search.events import EVENTS_FILE, Event, describe, make_event, stopped_at
+from jaxdarts.runs.search.events import Event, describe, make_event, stopped_at
 from jaxdarts.runs.search.files import SearchResult, forget_epochs, search_facts, write_genotype, write_result
 from jaxdarts.runs.search.measure import measure_epoch
 from jaxdarts.runs.search.report import REPORT_FILE, write_report
@@ -31,7 +33,10 @@ from jaxdarts.spaces import Architecture, load_genotype
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 RETRAIN_FOLDER = "retrain"  # below a member's own
-_SUMMARY = ("train_loss", "valid_loss", "valid_accuracy", "dominant_eigenvalue")  # of metrics.jsonl, one a member
+_SUMMARY = {
+    "member_epoch": "epoch",
+    **{name: name for name in ("train_loss", "valid_loss", "valid_accuracy", "dominant_eigenvalue")},
+}  # of metrics.jsonl, one a member: names there and in the member's own
 
 
 class _Member:
@@ -43,13 +48,26 @@ class _Member:
         self.metrics_path = folder.path / METRICS_FILE
 
     @property
-    def stopped(self) -> bool:
-        """Whether a verdict has ended it; it is measured no more. Steps that are taken in turn pass it over."""
-        return stopped_at(self.events) is not None
+    def last_epoch(self) -> int:
+        """The epoch whose genotype it returns, if nothing more happens."""
+        stopped = stopped_at(self.events)
+        return self.search.config.epochs - 1 if stopped is None else stopped
+
+    @property
+    def last_round(self) -> int:
+        """After this it is measured no more, and steps that are taken in turn pass it over."""
+        return last_round(self.events, self.search.config.epochs)
+
+    def epoch_in(self, number: int) -> int:
+        """Its own epoch in a round; of a member that has ended, its last one."""
+        return epoch_in(self.events, min(number, self.last_round))
 
 
 class PopulationRun(SteppedRun[SearchState, SearchResult]):
-    """A population's part of a run: every member's measurements and files, and the choice between them."""
+    """A population's part of a run: every member's measurements and files, and the choice between them.
+
+    What `SteppedRun` calls an epoch are here rounds, of which there are more when a member goes back.
+    """
 
     watched = "hypergradient"
     rates = "learning_rate or alpha_learning_rate"
@@ -75,44 +93,47 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
             self.members.append(_Member(index, search, own))
         self.records: dict[int, dict[str, Any]] = {}  # of the newest epoch, by member
 
-    @property
-    def ended(self) -> bool:
-        """Whether verdicts have ended all searches."""
-        return all(member.stopped for member in self.members)
-
     def no_sums(self) -> EpochSums:
         """The sums over no steps."""
         return stack([EpochSums.zero(self.members[0].search.problem.dtype)] * len(self.members))
 
     def start_epoch(self, state: Any, epoch: int) -> Any:
-        """Sets what follows a schedule."""
-        states = [start_epoch(*one, epoch) for one in zip(self.configs, self._apart(state), strict=True)]
+        """Sets what follows a schedule, in every member that of its own epoch."""
+        epochs = [member.epoch_in(epoch) for member in self.members]
+        states = [start_epoch(*one) for one in zip(self.configs, self._apart(state), epochs, strict=True)]
         return states if isinstance(state, list) else stack(states)
 
     def order(self, epoch: int) -> Any:
-        """What the epoch's steps draw from; where members are stepped in turn, nothing for those that have stopped."""
+        """What the steps draw from; where members are stepped in turn, nothing for those that have ended."""
         if not self.population.in_turn:
-            return super().order(epoch)
-        return [None if member.stopped else member.search.order(epoch) for member in self.members]
+            return stack([member.search.order(member.epoch_in(epoch)) for member in self.members])
+        return [
+            member.search.order(member.epoch_in(epoch)) if epoch <= member.last_round else None
+            for member in self.members
+        ]
 
     def extra(self) -> dict[str, Any]:
         """The events of every member so far."""
         return {"events": [member.events for member in self.members]}
 
     def also_keep(self, epoch: int) -> Collection[int]:
-        """The epochs that later verdicts may name, and those that are returned."""
-        epochs: set[int | None] = set()
+        """The rounds that ended with epochs that later verdicts may name, and with those that are returned."""
+        rounds: set[int] = set()
         for member in self.members:
-            history = [] if member.stopped else read_metrics(member.metrics_path)[: epoch + 1]
-            epochs |= {stopped_at(member.events), *member.search.method.returnable(history)}
-        return [epoch for epoch in epochs if epoch is not None]
+            epochs: Collection[int] = [member.last_epoch]
+            if epoch < member.last_round:
+                history = read_metrics(member.metrics_path)[: member.epoch_in(epoch) + 1]
+                epochs = member.search.method.returnable(history)
+            rounds |= {round_of(member.events, one) for one in epochs}
+        return rounds
 
     def return_to(self, extra: Mapping[str, Any], epoch: int) -> None:
         """Brings all files to what a checkpoint knows: nothing of this epoch and later ones, and the events so far."""
         super().return_to(extra, epoch)
         for member, events in zip(self.members, extra.get("events") or [[]] * len(self.members), strict=True):
             member.events = events
-            forget_epochs(member.folder, epoch, events)
+            self._return_files(member, epoch)
+        self._count_steps()
 
     def banner(self, state: SearchState) -> tuple[str, dict[str, str]]:
         """What is searched, how and where."""
@@ -125,29 +146,32 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
         return title, facts
 
     def measure(self, state: SearchState, sums: EpochSums, epoch: int, step: int) -> dict[str, Any]:
-        """The epoch's line of metrics.jsonl, with a list over members; None for those that have stopped."""
+        """The round's line of metrics.jsonl, with lists over members; None for those that have ended."""
         states, all_sums = (self._apart(tree) for tree in (state, sums))
         self.records = {
             member.index: measure_epoch(
                 member.search,
                 states[member.index],
                 all_sums[member.index],
-                epoch,
-                step,
+                member.epoch_in(epoch),
+                (member.epoch_in(epoch) + 1) * self.steps.steps_per_epoch,
                 read_metrics(member.metrics_path),
             )
             for member in self.members
-            if not member.stopped
+            if epoch <= member.last_round
         }
         summary = {
-            name: [self.records[i][name] if i in self.records else None for i in range(len(self.members))]
-            for name in _SUMMARY
+            name: [self.records[i][key] if i in self.records else None for i in range(len(self.members))]
+            for name, key in _SUMMARY.items()
         }
         return {"epoch": epoch, "step": step, **summary}
 
     def shown(self, record: Mapping[str, Any]) -> dict[str, str]:
-        """Accuracy and curvature of every member, and skip connections."""
-        facts = {
+        """Accuracy, curvature and skip connections of every member, and its own epoch where some have gone back."""
+        facts = {}
+        if any(own not in (None, record["epoch"]) for own in record["member_epoch"]):
+            facts["own epochs"] = " ".join("-" if own is None else str(own + 1) for own in record["member_epoch"])
+        facts |= {
             name.replace("_", " "): " ".join("-" if value is None else f"{value:.3f}" for value in record[name])
             for name in ("valid_accuracy", "dominant_eigenvalue")
             if any(value is not None for value in record[name])
@@ -159,9 +183,9 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
         return {**facts, "skips": " ".join(skips)}
 
     def end_epoch(self, state: SearchState, step: int) -> tuple[SearchState, int]:
-        """Writes what was measured to the members' folders, asks their methods, and saves the state.
+        """Writes what was measured to the members' folders, asks and obeys their methods, and saves the state.
 
-        A run that is killed before the checkpoint measures the epoch again; the verdicts' files come after it.
+        A run that is killed before the checkpoint measures the epoch again; files that follow verdicts come after it.
         """
         seconds = read_metrics(self.metrics_path)[-1]["seconds"]
         decided = []
@@ -175,24 +199,51 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
                 if self.config.tensorboard:
                     tensorboard.write_scalars(member.folder.path, record)
             history = read_metrics(member.metrics_path)
-            verdict = None if step == self.num_steps else member.search.method.decide(history)
-            if isinstance(verdict, RollBack):
-                raise RunError("a method that goes back to earlier epochs cannot run as a population")
+            is_last = record["epoch"] == member.search.config.epochs - 1
+            verdict = None if is_last else member.search.method.decide(history)
             if verdict is not None:
+                if isinstance(verdict, RollBack):
+                    state = self._gone_back(state, member, verdict)
                 member.events = [*member.events, make_event(verdict, history)]
                 decided.append(member)
-                self.progress.message(f"member {member.index}: {describe(member.events[-1])} (Epochs counted from 0.)")
         state, step = super().end_epoch(state, step)
         for member in decided:
-            member.folder.write_json(EVENTS_FILE, member.events)
+            self._return_files(member, step // self.steps.steps_per_epoch)
+            self.progress.message(f"member {member.index}: {describe(member.events[-1])} (Epochs counted from 0.)")
+        if decided:
+            self._count_steps()
+            self.progress.resize(self.num_steps, self.num_steps // self.steps.steps_per_epoch)
         return state, step
 
-    def conclude(self, state: SearchState, step: int) -> SearchResult:
+    def _gone_back(self, state: Any, member: _Member, verdict: RollBack) -> Any:
+        """The population's state with one member's at the end of an earlier epoch of its own, and with another L2."""
+        states = list(self._apart(state))
+        earlier = self._restored(member, verdict.epoch)
+        opt_state = set_hyperparameters(earlier.opt_state, l2=verdict.l2)
+        states[member.index] = dataclasses.replace(earlier, opt_state=opt_state)
+        return states if self.population.in_turn else stack(states)
+
+    def _restored(self, member: _Member, epoch: int) -> SearchState:
+        """A member's state at the end of an earlier epoch of its own."""
+        return self._apart(self.restore(round_of(member.events, epoch))[0])[member.index]
+
+    def _return_files(self, member: _Member, number: int) -> None:
+        """Brings a member's files to what is known after so many rounds, and to its events."""
+        forget_epochs(member.folder, member.epoch_in(number - 1) + 1, member.events)
+
+    def _count_steps(self) -> None:
+        """Sets the steps of the whole run: until the last member ends."""
+        self.num_steps = (1 + max(member.last_round for member in self.members)) * self.steps.steps_per_epoch
+
+    def conclude(self, state: Any, step: int) -> SearchResult:
         """Writes every member's result, chooses between their genotypes, and writes the choice and the report."""
-        states = self._apart(state)
+        states = list(self._apart(state))
         for member in self.members:
+            if round_of(member.events, member.last_epoch) < step // self.steps.steps_per_epoch - 1:
+                states[member.index] = self._restored(member, member.last_epoch)
+                state = states
             if not (member.folder.path / GENOTYPE_FILE).exists():
-                self._conclude_member(member, states[member.index], step)
+                self._conclude_member(member, states[member.index])
             elif not (member.folder.path / REPORT_FILE).exists():  # killed between the two
                 write_report(member.folder.path)
         genotypes = [load_genotype(member.folder.path / GENOTYPE_FILE) for member in self.members]
@@ -208,12 +259,10 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
         write_genotype(self.folder, genotype, found, title=best.search.space.name)
         return SearchResult(genotype, self.folder.path, read_metrics(self.metrics_path), joined(state))
 
-    def _conclude_member(self, member: _Member, state: SearchState, step: int) -> None:
+    def _conclude_member(self, member: _Member, state: SearchState) -> None:
         metrics = read_metrics(member.metrics_path)
-        returned, stopped = metrics[-1], stopped_at(member.events)
-        if stopped is not None:
-            returned = next(record for record in metrics if record["epoch"] == stopped)
-            state = self._apart(self.restore(stopped)[0])[member.index]
+        returned = next(record for record in metrics if record["epoch"] == member.last_epoch)
+        step = len(metrics) * self.steps.steps_per_epoch
         write_result(member.search, member.folder, state, returned, step, self.progress.message)
 
     def _retrained(self, genotypes: Sequence[Architecture]) -> list[dict[str, Any]]:
@@ -270,6 +319,6 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
             return
         numbers = np.asarray(value)
         for member, config in zip(self.members, self.configs, strict=True):
-            if not member.stopped and not np.isfinite(numbers[member.index]):
+            if epoch <= member.last_round and not np.isfinite(numbers[member.index]):
                 self.watched = f"hypergradient in member {member.index} ({describe_member(config, self.configs)})"
-                super()._check_finite(value[member.index], epoch, step)
+                super()._check_finite(value[member.index], member.epoch_in(epoch), step)

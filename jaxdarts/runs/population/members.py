@@ -10,7 +10,6 @@ from jaxdarts.errors import InputError
 from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.runs.search.validity import check_config
 
-ALONE = ("darts-ada",)  # whose members would go back to different epochs
 MEMBER_FIELDS = ("seed", "l2", "drop_path", "cutout")  # in which members may differ
 
 
@@ -66,11 +65,6 @@ def check_population(config: SearchConfig) -> None:
     if config.strengths is not None and config.method not in REGULARISATIONS:
         choices = " and ".join(sorted(REGULARISATIONS))
         raise InputError(f"strengths is for the methods {choices}; got {config.strengths!r} with {config.method}")
-    if config.method in ALONE and config.population not in (None, 1):
-        raise InputError(
-            f"population must be 1 for {config.method}, whose searches would go back to different epochs; "
-            f"got {config.population}; python -m jaxdarts.sweep runs one for each of several seeds"
-        )
     members = member_configs(config)
     if config.population not in (None, len(members)):
         raise InputError(f"population must be {len(members)}, one for each of strengths; got {config.population}")
