@@ -129,7 +129,6 @@ class SteppedRun(ABC, Generic[State, Result]):
         self.steps, self.config, self.folder = steps, config, folder
         self.interrupt = SharedInterrupt(interrupt, steps.mesh)
         self.stream, self.device = stream if is_first() else io.StringIO(), device
-        self.num_steps = steps.steps_per_epoch * config.epochs
         self.metrics_path = folder.path / METRICS_FILE
         self.last_save = time.monotonic()
         self.saved_at = "none"
@@ -153,6 +152,11 @@ class SteppedRun(ABC, Generic[State, Result]):
     @abstractmethod
     def conclude(self, state: State, step: int) -> Result:
         """Writes the files of a finished run."""
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run, unless it ends before its last epoch."""
+        return self.steps.steps_per_epoch * self.config.epochs
 
     @property
     def ended(self) -> bool:

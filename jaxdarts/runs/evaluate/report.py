@@ -39,7 +39,7 @@ def render_evaluation(run: EvaluationRecord) -> str:
             "Multiply-adds an image": _whole(config.get("multiply_adds")),
             "Seed": config.get("seed"),
             "Epochs": f"{len(run.epochs)} of {config.get('epochs', len(run.epochs))}",
-            "Time": time_text(run),
+            "Time": time_text(run.values("seconds")),
             "Device": config.get("device"),
             "Versions": versions_text(config),
         },

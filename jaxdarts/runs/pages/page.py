@@ -101,10 +101,10 @@ def versions_text(config: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in (config.get("versions") or {}).items())
 
 
-def time_text(run: Numbers) -> str | None:
-    """How long the epochs took together."""
-    seconds = [value for value in run.values("seconds") if value is not None]
-    return format_seconds(sum(seconds)) if seconds else None
+def time_text(seconds: Values) -> str | None:
+    """How long epochs took together; None: it is not known of any."""
+    known = [value for value in seconds if value is not None]
+    return format_seconds(sum(known)) if known else None
 
 
 def card(heading: str, chart: str, note: str = "") -> str:

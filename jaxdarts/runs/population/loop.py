@@ -17,15 +17,15 @@ from jaxdarts.runs import tensorboard
 from jaxdarts.runs.folder import CONFIG_FILE, RunFolder, one_line_errors, run_facts
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.metrics import append_metrics, read_metrics
+from jaxdarts.runs.population.member import Member
 from jaxdarts.runs.population.members import describe_fields, describe_member
-from jaxdarts.runs.population.rounds import epoch_in, last_round, round_of
 from jaxdarts.runs.population.selection import Retrained, ranking, retrain, retrain_config
 from jaxdarts.runs.population.steps import Population, apart, joined, stack
-from jaxdarts.runs.record import DIAGNOSTICS_FILE, METRICS_FILE, member_folder
+from jaxdarts.runs.record import DIAGNOSTICS_FILE, member_folder
 from jaxdarts.runs.schedules import start_epoch
-from jaxdarts.runs.search.assemble import EpochSums, Search
-from jaxdarts.runs.search.events import Event, describe, make_event, stopped_at
-from jaxdarts.runs.search.files import SearchResult, forget_epochs, search_facts, write_genotype, write_result
+from jaxdarts.runs.search.assemble import EpochSums
+from jaxdarts.runs.search.events import describe, make_event
+from jaxdarts.runs.search.files import SearchResult, search_facts, write_genotype, write_result
 from jaxdarts.runs.search.measure import measure_epoch
 from jaxdarts.runs.search.report import REPORT_FILE, write_report
 from jaxdarts.runs.stepping import SteppedRun
@@ -33,34 +33,7 @@ from jaxdarts.spaces import Architecture, load_genotype
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 RETRAIN_FOLDER = "retrain"  # below a member's own
-_SUMMARY = {
-    "member_epoch": "epoch",
-    **{name: name for name in ("train_loss", "valid_loss", "valid_accuracy", "dominant_eigenvalue")},
-}  # of metrics.jsonl, one a member: names there and in the member's own
-
-
-class _Member:
-    """One search of a population: its functions, its folder and what its method has decided."""
-
-    def __init__(self, index: int, search: Search, folder: RunFolder) -> None:
-        self.index, self.search, self.folder = index, search, folder
-        self.events: list[Event] = []
-        self.metrics_path = folder.path / METRICS_FILE
-
-    @property
-    def last_epoch(self) -> int:
-        """The epoch whose genotype it returns, if nothing more happens."""
-        stopped = stopped_at(self.events)
-        return self.search.config.epochs - 1 if stopped is None else stopped
-
-    @property
-    def last_round(self) -> int:
-        """After this it is measured no more, and steps that are taken in turn pass it over."""
-        return last_round(self.events, self.search.config.epochs)
-
-    def epoch_in(self, number: int) -> int:
-        """Its own epoch in a round; of a member that has ended, its last one."""
-        return epoch_in(self.events, min(number, self.last_round))
+_SUMMARY = ("train_loss", "valid_loss", "valid_accuracy", "dominant_eigenvalue")  # of metrics.jsonl, one a member
 
 
 class PopulationRun(SteppedRun[SearchState, SearchResult]):
@@ -90,8 +63,13 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
             own = RunFolder(member_folder(folder.path, index), None)
             recorded = {**dataclasses.asdict(search.config), **run_facts(device), **facts, "part_of": ".."}
             own.write_json(CONFIG_FILE, {"command": search.config.command, **recorded})
-            self.members.append(_Member(index, search, own))
+            self.members.append(Member(index, search, own))
         self.records: dict[int, dict[str, Any]] = {}  # of the newest epoch, by member
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run, until the last member ends."""
+        return self.steps.steps_per_epoch * (1 + max(member.last_round for member in self.members))
 
     def no_sums(self) -> EpochSums:
         """The sums over no steps."""
@@ -101,16 +79,13 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
         """Sets what follows a schedule, in every member that of its own epoch."""
         epochs = [member.epoch_in(epoch) for member in self.members]
         states = [start_epoch(*one) for one in zip(self.configs, self._apart(state), epochs, strict=True)]
-        return states if isinstance(state, list) else stack(states)
+        return self._together(states)
 
     def order(self, epoch: int) -> Any:
         """What the steps draw from; where members are stepped in turn, nothing for those that have ended."""
         if not self.population.in_turn:
-            return stack([member.search.order(member.epoch_in(epoch)) for member in self.members])
-        return [
-            member.search.order(member.epoch_in(epoch)) if epoch <= member.last_round else None
-            for member in self.members
-        ]
+            return self.population.order([member.epoch_in(epoch) for member in self.members])
+        return [m.search.order(m.epoch_in(epoch)) if m.takes_part(epoch) else None for m in self.members]
 
     def extra(self) -> dict[str, Any]:
         """The events of every member so far."""
@@ -118,22 +93,14 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
 
     def also_keep(self, epoch: int) -> Collection[int]:
         """The rounds that ended with epochs that later verdicts may name, and with those that are returned."""
-        rounds: set[int] = set()
-        for member in self.members:
-            epochs: Collection[int] = [member.last_epoch]
-            if epoch < member.last_round:
-                history = read_metrics(member.metrics_path)[: member.epoch_in(epoch) + 1]
-                epochs = member.search.method.returnable(history)
-            rounds |= {round_of(member.events, one) for one in epochs}
-        return rounds
+        return {number for member in self.members for number in member.rounds_to_keep(epoch)}
 
     def return_to(self, extra: Mapping[str, Any], epoch: int) -> None:
         """Brings all files to what a checkpoint knows: nothing of this epoch and later ones, and the events so far."""
         super().return_to(extra, epoch)
         for member, events in zip(self.members, extra.get("events") or [[]] * len(self.members), strict=True):
             member.events = events
-            self._return_files(member, epoch)
-        self._count_steps()
+            member.return_files(epoch)
 
     def banner(self, state: SearchState) -> tuple[str, dict[str, str]]:
         """What is searched, how and where."""
@@ -158,13 +125,14 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
                 read_metrics(member.metrics_path),
             )
             for member in self.members
-            if epoch <= member.last_round
+            if member.takes_part(epoch)
         }
-        summary = {
-            name: [self.records[i][key] if i in self.records else None for i in range(len(self.members))]
-            for name, key in _SUMMARY.items()
-        }
-        return {"epoch": epoch, "step": step, **summary}
+
+        def of_each(name: str) -> list[Any]:
+            return [self.records[i][name] if i in self.records else None for i in range(len(self.members))]
+
+        summary = {name: of_each(name) for name in _SUMMARY}
+        return {"epoch": epoch, "step": step, "member_epoch": of_each("epoch"), **summary}
 
     def shown(self, record: Mapping[str, Any]) -> dict[str, str]:
         """Accuracy, curvature and skip connections of every member, and its own epoch where some have gone back."""
@@ -208,40 +176,31 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
                 decided.append(member)
         state, step = super().end_epoch(state, step)
         for member in decided:
-            self._return_files(member, step // self.steps.steps_per_epoch)
+            member.return_files(step // self.steps.steps_per_epoch)
             self.progress.message(f"member {member.index}: {describe(member.events[-1])} (Epochs counted from 0.)")
-        if decided:
-            self._count_steps()
-            self.progress.resize(self.num_steps, self.num_steps // self.steps.steps_per_epoch)
+        self.progress.resize(self.num_steps, self.num_steps // self.steps.steps_per_epoch)
         return state, step
 
-    def _gone_back(self, state: Any, member: _Member, verdict: RollBack) -> Any:
+    def _gone_back(self, state: Any, member: Member, verdict: RollBack) -> Any:
         """The population's state with one member's at the end of an earlier epoch of its own, and with another L2."""
         states = list(self._apart(state))
         earlier = self._restored(member, verdict.epoch)
         opt_state = set_hyperparameters(earlier.opt_state, l2=verdict.l2)
         states[member.index] = dataclasses.replace(earlier, opt_state=opt_state)
-        return states if self.population.in_turn else stack(states)
+        return self._together(states)
 
-    def _restored(self, member: _Member, epoch: int) -> SearchState:
+    def _restored(self, member: Member, epoch: int) -> SearchState:
         """A member's state at the end of an earlier epoch of its own."""
-        return self._apart(self.restore(round_of(member.events, epoch))[0])[member.index]
-
-    def _return_files(self, member: _Member, number: int) -> None:
-        """Brings a member's files to what is known after so many rounds, and to its events."""
-        forget_epochs(member.folder, member.epoch_in(number - 1) + 1, member.events)
-
-    def _count_steps(self) -> None:
-        """Sets the steps of the whole run: until the last member ends."""
-        self.num_steps = (1 + max(member.last_round for member in self.members)) * self.steps.steps_per_epoch
+        return self._apart(self.restore(member.round_of(epoch))[0])[member.index]
 
     def conclude(self, state: Any, step: int) -> SearchResult:
         """Writes every member's result, chooses between their genotypes, and writes the choice and the report."""
         states = list(self._apart(state))
+        last = step // self.steps.steps_per_epoch - 1
+        earlier = [member for member in self.members if member.round_of(member.last_epoch) < last]
+        for member in earlier:
+            states[member.index] = self._restored(member, member.last_epoch)
         for member in self.members:
-            if round_of(member.events, member.last_epoch) < step // self.steps.steps_per_epoch - 1:
-                states[member.index] = self._restored(member, member.last_epoch)
-                state = states
             if not (member.folder.path / GENOTYPE_FILE).exists():
                 self._conclude_member(member, states[member.index])
             elif not (member.folder.path / REPORT_FILE).exists():  # killed between the two
@@ -257,9 +216,11 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
         found |= {"member": best.index, "chosen_by": chosen_by, "candidates": [candidates[i] for i in order]}
         genotype = genotypes[best.index]
         write_genotype(self.folder, genotype, found, title=best.search.space.name)
-        return SearchResult(genotype, self.folder.path, read_metrics(self.metrics_path), joined(state))
+        return SearchResult(
+            genotype, self.folder.path, read_metrics(self.metrics_path), joined(states if earlier else state)
+        )
 
-    def _conclude_member(self, member: _Member, state: SearchState) -> None:
+    def _conclude_member(self, member: Member, state: SearchState) -> None:
         metrics = read_metrics(member.metrics_path)
         returned = next(record for record in metrics if record["epoch"] == member.last_epoch)
         step = len(metrics) * self.steps.steps_per_epoch
@@ -311,6 +272,10 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
         trees = apart(tree, len(self.members))
         return trees if len(jax.devices()) == 1 else jax.device_put(trees, jax.devices()[0])
 
+    def _together(self, states: list[Any]) -> Any:
+        """The inverse, as the steps take it."""
+        return states if self.population.in_turn else stack(states)
+
     def _save(self, step: int, state: Any, sums: Any, seconds: float) -> None:
         super()._save(step, joined(state), joined(sums), seconds)
 
@@ -319,6 +284,6 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
             return
         numbers = np.asarray(value)
         for member, config in zip(self.members, self.configs, strict=True):
-            if epoch <= member.last_round and not np.isfinite(numbers[member.index]):
+            if member.takes_part(epoch) and not np.isfinite(numbers[member.index]):
                 self.watched = f"hypergradient in member {member.index} ({describe_member(config, self.configs)})"
                 super()._check_finite(value[member.index], member.epoch_in(epoch), step)

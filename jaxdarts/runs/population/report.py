@@ -11,8 +11,7 @@ from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.pages import charts
 from jaxdarts.runs.pages.charts import COLOURS, Line, Values
 from jaxdarts.runs.pages.graphs import CELL_NAMES
-from jaxdarts.runs.pages.page import Quantities, card, escape, number, render_page, table, versions_text
-from jaxdarts.runs.progress import format_seconds
+from jaxdarts.runs.pages.page import Quantities, card, escape, number, render_page, table, time_text, versions_text
 from jaxdarts.runs.record import METRICS_FILE, RunRecord, member_folder, read_diagnostics, read_run, result_folder
 from jaxdarts.runs.search.events import describe
 from jaxdarts.spaces import load_genotype
@@ -30,6 +29,7 @@ def render_population(folder: Path, config: Mapping[str, Any], quantities: Quant
     shown = members[int(result_folder(folder).name.removeprefix("member_"))]
     found = read_diagnostics(folder) if finished else None
     names = _names(config["members"])
+    seconds = [record.get("seconds") for record in read_metrics(folder / METRICS_FILE)]  # of what was given up too
     longest = max(members, key=lambda run: len(run.epochs))
     return render_page(
         heading=f"{len(members)} searches in {config.get('space')} on {config.get('dataset', 'unknown data')}",
@@ -40,7 +40,7 @@ def render_population(folder: Path, config: Mapping[str, Any], quantities: Quant
             "Method": config.get("method"),
             "Members": "; ".join(f"{i}: {name}" for i, name in enumerate(names)),
             "Epochs": f"{len(longest.epochs)} of {config.get('epochs')}",
-            "Time": f"{_time(folder)}, for all members together",
+            "Time": f"{time_text(seconds)}, for all members together",
             "Device": config.get("device"),
             "Versions": versions_text(config),
         },
@@ -59,11 +59,6 @@ def _names(members: list[Mapping[str, Any]]) -> list[str]:
     """What sets each member apart."""
     varied = [field for field in members[0] if len({str(member[field]) for member in members}) > 1]
     return [", ".join(f"{field} {member[field]}" for field in varied) for member in members]
-
-
-def _time(folder: Path) -> str:
-    """How long the run's epochs took, those that members gave up included."""
-    return format_seconds(sum(record.get("seconds") or 0.0 for record in read_metrics(folder / METRICS_FILE)))
 
 
 def _outcome(

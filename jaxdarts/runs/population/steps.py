@@ -36,7 +36,7 @@ class Population(NamedTuple):
     data: SearchData
     steps_per_epoch: int
     init: Callable[[], SearchState]
-    order: Callable[[int], Draws]  # epoch -> what its steps draw from
+    order: Callable[[int | Sequence[int]], Draws]  # epoch, or one for each member -> what its steps draw from
     step: Step  # may donate state and sums
     in_turn: bool  # by programs that serve every member
     mesh: None = None  # of devices that batches are split over: members are split, not batches
@@ -67,13 +67,18 @@ def assemble_population(config: SearchConfig) -> Population:
     for member in configs:
         init, order = starting(member, jitted_init, len(shared.data.train.labels))
         members.append(shared._replace(config=member, init=init, order=order))
+
+    def orders(epochs: int | Sequence[int]) -> Draws:
+        own = [epochs] * len(members) if isinstance(epochs, int) else epochs
+        return stack([member.order(epoch) for member, epoch in zip(members, own, strict=True)])
+
     return Population(
         config=config,
         members=tuple(members),
         data=shared.data if len(devices) < 2 else jax.device_put(shared.data, NamedSharding(mesh_of(devices), P())),
         steps_per_epoch=shared.steps_per_epoch,
         init=lambda: stack([member.init() for member in members]),
-        order=lambda epoch: stack([member.order(epoch) for member in members]),
+        order=orders,
         step=side_by_side(shared.step, len(members), by_map=by_map, whole=whole, devices=devices),
         in_turn=by_map and not whole,
     )

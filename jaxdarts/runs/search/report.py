@@ -98,7 +98,7 @@ def _render(run: RunRecord) -> str:
             **(describe_regularisers(run.settings) if run.learns_alpha else {}),
             "Seed": run.config.get("seed"),
             "Epochs": f"{len(run.epochs)} of {run.config.get('epochs', len(run.epochs))}",
-            "Time": time_text(run),
+            "Time": time_text(run.values("seconds")),
             "Device": run.config.get("device"),
             "Versions": versions_text(run.config),
         },
