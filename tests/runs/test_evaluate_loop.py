@@ -27,6 +27,7 @@ from jaxdarts.runs.schedules import drop_path, learning_rate
 from jaxdarts.runs.search.loop import run_search
 from jaxdarts.spaces import GENOTYPES, find_genotype
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_state, without_times
+from tests.runs.dying import death_at
 from tests.runs.tiny import GENOTYPE_FILE, tiny_config, tiny_evaluation
 
 
@@ -113,17 +114,8 @@ def test_resume_after_an_interrupt_in_the_middle_of_an_epoch(folder: Path, unbro
 def test_resume_after_death_between_metrics_and_checkpoint(folder: Path, unbroken: EvaluationResult) -> None:
     """And the genotype's file has changed meanwhile: the run goes on with the one that it began with."""
     path, config = folder / "died", tiny_evaluation(folder)
-    with pytest.MonkeyPatch.context() as patch:
-        original = evaluate_loop.EvaluationRun._save
-
-        def save(self, step, *rest):  # type: ignore[no-untyped-def]
-            if step == 8:
-                raise KeyboardInterrupt  # as sudden as a kill: nothing catches it
-            original(self, step, *rest)
-
-        patch.setattr(evaluate_loop.EvaluationRun, "_save", save)
-        with pytest.raises(KeyboardInterrupt):
-            run_evaluation(config, path, stream=io.StringIO())
+    with death_at(evaluate_loop.EvaluationRun, "_save", 2):
+        run_evaluation(config, path, stream=io.StringIO())
     assert len(read_metrics(path / "metrics.jsonl")) == 2  # the last line has no checkpoint
     Path(config.genotype).write_text(GENOTYPE_FILE.replace("max_pool", "avg_pool"))
     try:

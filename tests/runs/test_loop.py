@@ -29,6 +29,7 @@ from jaxdarts.runs.search.loop import SearchResult, run_search
 from jaxdarts.runs.search.measure import measure_epoch
 from jaxdarts.spaces import discretise, load_genotype, load_space
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_state, without_times
+from tests.runs.dying import death_at
 from tests.runs.tiny import tiny_config
 
 
@@ -108,17 +109,8 @@ def test_resume_after_an_interrupt_in_the_middle_of_an_epoch(folder: Path, unbro
 
 def test_resume_after_death_between_metrics_and_checkpoint(folder: Path, unbroken: SearchResult) -> None:
     path = folder / "died"
-    with pytest.MonkeyPatch.context() as patch:
-        original = loop._Run._save
-
-        def save(self, step, *rest):  # type: ignore[no-untyped-def]
-            if step == 8:
-                raise KeyboardInterrupt  # as sudden as a kill: nothing catches it
-            original(self, step, *rest)
-
-        patch.setattr(loop._Run, "_save", save)
-        with pytest.raises(KeyboardInterrupt):
-            run_search(tiny_config(folder), path, stream=io.StringIO())
+    with death_at(loop._Run, "_save", 2):
+        run_search(tiny_config(folder), path, stream=io.StringIO())
     assert len(read_metrics(path / "metrics.jsonl")) == 2  # the last line has no checkpoint
     assert_same_result(run_search(tiny_config(folder), path, resume=True, stream=io.StringIO()), unbroken)
 

@@ -369,7 +369,16 @@ def test_members_without_draws_are_left_alone() -> None:
 def test_a_member_stops_and_the_others_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decide(monkeypatch, {1: Stop(0)})
     config = robust_config(folder, epochs=3, checkpoints_to_keep=1, retrain_epochs=0)
-    result = run(config, folder / "stopped")
+    conclude, steps_taken = population_loop.PopulationRun.conclude, []
+
+    def concluded(self: Any, state: Any, step: int) -> SearchResult:
+        steps_taken.extend(int(own) for own in joined(state).step)
+        return conclude(self, state, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(population_loop.PopulationRun, "conclude", concluded)
+        result = run(config, folder / "stopped")
+    assert steps_taken == [2 * 4, 3 * 4]  # nothing is computed for the one that stopped
     first, second = (result.run_dir / f"member_{i}" for i in (0, 1))
     metrics = [read_metrics(own / "metrics.jsonl") for own in (first, second)]
     assert [len(records) for records in metrics] == [2, 3]

@@ -16,7 +16,8 @@ from jaxdarts.bilevel import get_hyperparameters
 from jaxdarts.methods import METHODS, RollBack, SearchMethod, SearchProblem, Stop, Verdict, darts
 from jaxdarts.runs import stepping
 from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.population import loop as population_loop
+from jaxdarts.runs.population.loop import PopulationRun
+from jaxdarts.runs.population.member import Member
 from jaxdarts.runs.population.members import member_configs
 from jaxdarts.runs.population.rounds import epoch_in, last_round, round_of
 from jaxdarts.runs.search import files as search_files
@@ -24,6 +25,7 @@ from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.runs.search.events import ROLL_BACK, STOP, Event, read_events
 from jaxdarts.runs.search.loop import SearchResult, run_search
 from jaxdarts.spaces import load_genotype
+from tests.runs.dying import death_at
 from tests.runs.test_population import assert_same_measurements, assert_same_result
 from tests.runs.tiny import tiny_config
 
@@ -152,26 +154,23 @@ def test_an_ended_run_is_not_continued(folder: Path, unbroken: SearchResult) -> 
 
 
 # The first round in which members go back is the third, and so is its checkpoint.
-@pytest.mark.parametrize(("function", "call"), [("_save", 3), ("_return_files", 4), ("_return_files", 5), ("_save", 5)])
+# Files are also brought to what is known at the start, of each of three members.
+@pytest.mark.parametrize(
+    ("owner", "function", "call"),
+    [
+        (PopulationRun, "_save", 3),
+        (Member, "return_files", 4),
+        (Member, "return_files", 5),
+        (PopulationRun, "_save", 5),
+    ],
+)
 def test_death_around_a_roll_back_changes_nothing(
-    function: str, call: int, folder: Path, unbroken: SearchResult, monkeypatch: pytest.MonkeyPatch
+    owner: type, function: str, call: int, folder: Path, unbroken: SearchResult
 ) -> None:
     """Killed before a checkpoint is written, or between it and the files of one member or the next."""
     config, path = going_back(folder), folder / f"killed_{function}{call}"
-    calls = 0
-    original = getattr(population_loop.PopulationRun, function)
-
-    def deadly(self: Any, *arguments: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise KeyboardInterrupt  # as sudden as a kill: nothing catches it
-        original(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(population_loop.PopulationRun, function, deadly)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, path)
+    with death_at(owner, function, call):
+        run(config, path)
     assert_same_result(run(config, path, resume=True), unbroken)
 
 

@@ -27,9 +27,10 @@ from jaxdarts.runs.search.regularisers import BETA_SCHEDULES, TEMPERATURE_SCHEDU
 from jaxdarts.runs.search.validity import check_config
 from jaxdarts.search import main
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_state
+from tests.runs.dying import death_at
 from tests.runs.test_loop import assert_same_result
-from tests.runs.test_verdicts import EAGER, by_hand
-from tests.runs.tiny import tiny_config, tiny_flags
+from tests.runs.test_verdicts import by_hand
+from tests.runs.tiny import EAGER, tiny_config, tiny_flags
 
 BOTH = {"beta_schedule": "0-25", "temperature_start": 2.0, "temperature_end": 0.5, "temperature_schedule": "linear"}
 
@@ -174,20 +175,9 @@ def test_death_after_a_roll_back_changes_nothing(
     folder: Path, adapted: SearchResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, path = tiny_config(folder, method="darts-ada", **EAGER, **BOTH), folder / "killed"
-    original, calls = loop._Run._save, 0
-
-    def deadly(self: Any, *arguments: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 5:
-            raise KeyboardInterrupt  # as sudden as a kill: nothing catches it
-        original(self, *arguments)
-
     monkeypatch.setattr(search_files, "write_report", lambda _: None)  # it takes as long as the search
-    with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, "_save", deadly)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, path)
+    with death_at(loop._Run, "_save", 5):
+        run(config, path)
     assert_same_result(run(config, path, resume=True), adapted)
 
 

@@ -23,6 +23,7 @@ from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.runs.search.loop import SearchResult, run_search
 from jaxdarts.spaces import load_genotype
 from tests.runs.comparing import assert_same_state, without_times
+from tests.runs.dying import death_at
 from tests.runs.test_loop import assert_same_result
 from tests.runs.tiny import EAGER, tiny_config
 
@@ -132,21 +133,9 @@ def test_death_around_a_roll_back_changes_nothing(
 ) -> None:
     """Killed before a checkpoint is written, or between it and the files."""
     config, path = tiny_config(folder, method="darts-ada", **EAGER), folder / f"killed_{function}{call}"
-    calls = 0
-    original = getattr(loop._Run, function)
-
-    def deadly(self: Any, *arguments: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == call:
-            raise KeyboardInterrupt  # as sudden as a kill: nothing catches it
-        original(self, *arguments)
-
     monkeypatch.setattr(search_files, "write_report", lambda _: None)  # it takes as long as the search
-    with monkeypatch.context() as patch:
-        patch.setattr(loop._Run, function, deadly)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, path)
+    with death_at(loop._Run, function, call):
+        run(config, path)
     resumed = run(config, path, resume=True)
     assert_same_result(resumed, adapted)
     for name in ("events.json", "genotype.json", "diagnostics.json"):
