@@ -189,7 +189,8 @@ def test_an_interrupt_between_members_epochs_is_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(stepping.RunProgress, "advance", advance)
         with pytest.raises(stepping.RunInterrupted, match="saved after step 22"):
-            run(config, path)
+            run_search(config, path, stream=stream)
+    assert "epoch 5/7  own epochs 4 3 -" in stream.getvalue()  # two rounds more than epochs so far
     resumed = run_search(config, path, resume=True, stream=stream)
     assert_same_result(resumed, unbroken)
     assert "after 22 of 36 steps" in stream.getvalue()
