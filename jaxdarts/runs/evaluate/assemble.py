@@ -23,6 +23,7 @@ from jaxdarts.data import (
 )
 from jaxdarts.data.split import Order
 from jaxdarts.errors import InputError
+from jaxdarts.keys import run_keys
 from jaxdarts.methods import Batch, RetrainInfo, RetrainMethod, RetrainProblem, RetrainState, retraining
 from jaxdarts.methods.retraining import retrained_sums
 from jaxdarts.networks import OPERATIONS, DiscreteNetwork, NetworkCost, network_cost
@@ -135,8 +136,8 @@ def build_evaluation(config: EvaluateConfig, genotype: Architecture, images: Ima
 
 def seed_keys(seed: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The keys of a training's `init`, `order` and `step`."""
-    init_key, order_key, draw_key = jax.random.split(jax.random.key(seed), 3)
-    return init_key, order_key, draw_key
+    keys = run_keys(seed)
+    return keys.init, keys.order, keys.batches
 
 
 def read_images(config: TrainingConfig, mesh: Mesh | None = None) -> Images:

@@ -23,6 +23,7 @@ from jaxdarts.data import (
 )
 from jaxdarts.data.split import Order
 from jaxdarts.errors import InputError
+from jaxdarts.keys import run_keys
 from jaxdarts.methods import Batch, LossInputs, SearchInfo, SearchMethod, SearchProblem, SearchState
 from jaxdarts.networks import OPERATIONS
 from jaxdarts.runs.devices import data_mesh, replicate
@@ -133,15 +134,15 @@ def starting(
     mesh: Mesh | None = None,
 ) -> tuple[Callable[[], SearchState], Callable[[int], Draws]]:
     """`Search.init` and `Search.order` of a configuration, whose seed and L2 may be a population member's own."""
-    init_key, order_key, draw_key = jax.random.split(jax.random.key(config.seed), 3)
+    keys = run_keys(config.seed)
 
     def init() -> SearchState:
-        state = jitted_init(init_key)
+        state = jitted_init(keys.init)
         state = dataclasses.replace(state, opt_state=set_hyperparameters(state.opt_state, l2=config.l2))
         return _with_temperature(config, state)
 
     def order(epoch: int) -> Draws:
-        draws = Draws(_order(order_key, jnp.int32(epoch), num_images), draw_key, jnp.float32(config.cutout))
+        draws = Draws(_order(keys.order, jnp.int32(epoch), num_images), keys.batches, jnp.float32(config.cutout))
         return replicate(draws, mesh)
 
     return init, order

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxdarts.curvature import top_eigenvalues_of_operator
+from jaxdarts.keys import run_keys
 from jaxdarts.methods import SearchState
 from jaxdarts.networks import OPERATIONS
 from jaxdarts.runs.search.assemble import Search
@@ -79,7 +80,7 @@ def _spectrum(search: Search, state: SearchState) -> dict[str, Any]:
     result = top_eigenvalues_of_operator(
         lambda vector: search.hessian_product(state, vector),
         state.alpha,
-        jax.random.key(config.seed),
+        run_keys(config.seed).spectrum,
         count,
         min(max(_PRODUCTS_FOR_EACH * count, config.curvature_products), length),
         "LM",

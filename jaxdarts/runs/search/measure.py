@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdarts.bilevel import get_hyperparameters
 from jaxdarts.curvature import extreme_eigenvalues_of_operator
+from jaxdarts.keys import run_keys
 from jaxdarts.methods import Candidate, SearchState, local_average
 from jaxdarts.runs.schedules import drop_path, learning_rate
 from jaxdarts.runs.search.assemble import EpochSums, Search
@@ -82,7 +83,7 @@ def measure_epoch(
 def select(search: Search, state: SearchState, step: int) -> list[Candidate]:
     """What the method's `select` returns of a search that ends after `step` steps, best first."""
     assert search.method.select is not None
-    key = jax.random.fold_in(jax.random.key(search.config.seed), step)
+    key = jax.random.fold_in(run_keys(search.config.seed).selection, step)
     return search.method.select(partial(search.validate.score, state), key)
 
 
@@ -94,7 +95,7 @@ def _curvature(
     found = extreme_eigenvalues_of_operator(
         lambda vector: search.hessian_product(state, vector),
         state.alpha,
-        jax.random.fold_in(jax.random.key(config.seed), epoch),
+        jax.random.fold_in(run_keys(config.seed).curvature, epoch),
         config.curvature_products,
         config.alpha_l2 if config.curvature_weight_decay_shift else 0.0,
         host_loop=True,
