@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from jaxdarts.errors import InputError
+from jaxdarts.errors import InputError, shorten
 from jaxdarts.spaces.architecture import Architecture, Edge
 
 _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
+# What their logs put before it: `03/14 01:59:26 PM genotype = Genotype(...)`.
+_LOGGED = re.compile(r"^\s*\d.*?(?=\bGenotype\s*\()")
 _MOST_STATES = 10_000
 
 
@@ -100,38 +103,36 @@ class Genotype(Architecture):
 
     @classmethod
     def from_text(cls, text: str) -> Genotype:
-        """Reads the notation of the PyTorch codes, `range(2, 6)` and a leading `NAME =` included.
+        """Reads the notation of the PyTorch codes, `range(2, 6)` and a leading `NAME =` or their log's time included.
 
         The text is parsed, never evaluated. Raises InputError on anything else.
         """
         try:
-            tree = ast.parse(text.strip())
+            tree = ast.parse(_LOGGED.sub("", text).strip())
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: deep nesting
-            raise InputError(f"genotype: cannot read {_shorten(text)!r} as Genotype(normal=[...], ...)") from error
+            raise InputError(f"genotype: cannot read {shorten(text)!r} as Genotype(normal=[...], ...)") from error
         statement = tree.body[0] if len(tree.body) == 1 else None
         call = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
-            raise InputError(f"genotype: expected Genotype(normal=[...], ...); got {_shorten(text)!r}")
+            raise InputError(f"genotype: expected Genotype(normal=[...], ...); got {shorten(text)!r}")
         names = [*_FIELDS[: len(call.args)], *(keyword.arg or "**" for keyword in call.keywords)]
         if len(call.args) > len(_FIELDS) or len(set(names)) < len(names) or not set(names) <= set(_FIELDS):
-            raise InputError(f"genotype: has the fields {', '.join(_FIELDS)}, each once; got {_shorten(text)!r}")
+            raise InputError(f"genotype: has the fields {', '.join(_FIELDS)}, each once; got {shorten(text)!r}")
         values = [*call.args, *(keyword.value for keyword in call.keywords)]
         return cls.from_json({name: _literal(value) for name, value in zip(names, values, strict=True)})
 
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _literal(node: ast.expr) -> Any:
-    """A Python literal or `range(...)` of integers."""
+    """A Python literal or `range(...)` of integers, as a list or tuple too."""
     try:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("list", "tuple") and len(node.args) == 1:
+            return _literal(node.args[0])
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
             # Cut, so that no text can fill the memory; states that high don't exist and are refused later.
             return list(range(*(ast.literal_eval(argument) for argument in node.args))[:_MOST_STATES])
         return ast.literal_eval(node)
     except (ValueError, TypeError) as error:
-        raise InputError(f"genotype: cannot read {_shorten(ast.unparse(node))!r}; expected a list") from error
+        raise InputError(f"genotype: cannot read {shorten(ast.unparse(node))!r}; expected a list") from error
 
 
 def _is_index(value: object) -> bool:

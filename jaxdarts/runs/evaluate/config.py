@@ -80,7 +80,7 @@ class _Genotype:
 
     genotype: str = ""
     """What is trained: a published genotype's name such as DARTS_V2, a file (genotype.json, or the PyTorch codes'
-    Genotype(...) text), or the folder of a search."""
+    Genotype(...) text), that text itself, or the folder of a search."""
     space: str | None = None
     """Search space (a name or the path of a .toml file) that the genotype must belong to; None: any."""
 
