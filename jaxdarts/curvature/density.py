@@ -12,6 +12,7 @@ from jax.scipy.stats import norm
 from jaxdarts.curvature.lanczos import lanczos, ritz_pairs
 from jaxdarts.curvature.pytrees import MatVec, PyTree, batched_map, check_positive, flat_vector
 from jaxdarts.errors import InputError
+from jaxdarts.values import number, whole
 
 # The grid reaches this many sigma beyond the outermost nodes: less than 1e-6 of the mass is outside.
 MARGIN = 5.0
@@ -62,13 +63,12 @@ def spectral_density(
     """
     for argument, value in (("num_matvecs", num_matvecs), ("num_probes", num_probes)):
         check_positive(argument, value)
-    if not isinstance(grid_points, int) or grid_points < 2:
+    if (whole(grid_points) or 0) < 2:
         raise InputError(f"grid_points must be an integer of at least 2, not {grid_points!r}")
-    if isinstance(sigma, int | float) and not sigma > 0:
+    if (fixed := number(sigma)) is not None and not fixed > 0:
         raise InputError(f"sigma must be positive, not {sigma!r}")
-    if isinstance(like, int):
-        check_positive("like (a dimension)", like)
-        like = jnp.zeros((like,))
+    if whole(like) is not None:
+        like = jnp.zeros((check_positive("like (a dimension)", like),))
     flat, unravel = flat_vector("like", like)
 
     def quadrature(probe: Array) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jaxdarts.errors import InputError
+from jaxdarts.values import whole
 
 PyTree = Any
 MatVec = Callable[[PyTree], PyTree]
@@ -69,7 +70,9 @@ def batched_map(function: Callable[[Array], PyTree], rows: Array, batch_size: in
     return jax.tree.map(lambda leaf: leaf.reshape(batches * size, *leaf.shape[2:])[:count], mapped)
 
 
-def check_positive(argument: str, value: int) -> None:
-    """Raises InputError unless `value` is a Python integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def check_positive(argument: str, value: int) -> int:
+    """The value as an int. Raises InputError unless it is a whole number of at least 1."""
+    found = whole(value)
+    if found is None or found < 1:
         raise InputError(f"{argument} must be an integer of at least 1, not {value!r}")
+    return found

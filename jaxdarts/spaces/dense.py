@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from jaxdarts.errors import InputError
 from jaxdarts.spaces.architecture import Architecture, Edge
-from jaxdarts.spaces.base import CellSpace, EdgeOperations, count_edges
+from jaxdarts.spaces.base import CellSpace, EdgeOperations, check_nodes, count_edges
+from jaxdarts.values import plain
 
 _NODE = re.compile(r"\|(?:[^|~+]+~\d+\|)+")
 _MOST_EDGES = 10_000
@@ -30,7 +31,7 @@ class DenseGenotype(Architecture):
     cell: tuple[str, ...]  # operations of the edges 0->1, 0->2, 1->2, 0->3, 1->3, 2->3, ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cell", tuple(self.cell))
+        object.__setattr__(self, "cell", tuple(map(plain, self.cell)))
         for operation in self.cell:
             if not isinstance(operation, str) or not operation or set(operation) & set("|~+"):
                 raise InputError(f"genotype.cell: an operation must be a name without | ~ +; got {operation!r}")
@@ -113,6 +114,7 @@ class DenseSpace(CellSpace):
     @classmethod
     def uniform(cls, name: str, operations: Sequence[str], num_nodes: int = 3) -> DenseSpace:
         """The same candidates on every edge."""
+        num_nodes = check_nodes(f"space {name!r}", num_nodes)
         return cls(name, num_nodes, (tuple(operations),) * count_edges(num_nodes, 1))
 
     @property

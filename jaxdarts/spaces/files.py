@@ -12,12 +12,13 @@ from typing import Any
 from jaxdarts.errors import InputError, shorten, unknown_choice
 from jaxdarts.paths import exists, is_file, is_folder, read_text
 from jaxdarts.spaces.architecture import Architecture
-from jaxdarts.spaces.base import CellSpace, count_edges
+from jaxdarts.spaces.base import CellSpace, check_nodes, count_edges
 from jaxdarts.spaces.cell import SPACES
 from jaxdarts.spaces.dense import DenseGenotype, DenseSpace
 from jaxdarts.spaces.genotype import Genotype
 from jaxdarts.spaces.published import GENOTYPES
 from jaxdarts.spaces.space import CELL_TYPES, SearchSpace
+from jaxdarts.values import whole
 
 _TEXT = re.compile(r"\s*\ufeff?\s*(\{|\||.*\bGenotype\s*\()", re.DOTALL)  # what begins as a genotype, not as a name
 _EDGE = re.compile(r"\s*(\d+)\s*->\s*(\d+)\s*")
@@ -149,12 +150,10 @@ def _read_space(path: Path) -> SearchSpace:
     for key in table:
         if key not in _KEYS:
             raise unknown_choice(f"key in {where}:", key, _KEYS)
-    num_nodes = table.get("num_nodes")
-    if isinstance(num_nodes, bool) or not isinstance(num_nodes, int) or num_nodes < 1:
-        raise InputError(f"{where}: num_nodes must be a whole number of at least 1; got {num_nodes!r}")
+    num_nodes = check_nodes(where, table.get("num_nodes"))
     cells = {cell: _read_cell(where, cell, table, num_nodes) for cell in CELL_TYPES}
     concat = table.get("concat", list(range(2, num_nodes + 2)))
-    if not isinstance(concat, list) or any(isinstance(state, bool) or not isinstance(state, int) for state in concat):
+    if not isinstance(concat, list) or any(whole(state) is None for state in concat):
         raise InputError(f"{where}: concat must be a list of states, e.g. [2, 3]; got {concat!r}")
     return SearchSpace(str(table.get("name", path.stem)), num_nodes, cells["normal"], cells["reduce"], tuple(concat))
 

@@ -8,8 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from jaxdarts.errors import InputError, shorten
 from jaxdarts.spaces.architecture import Architecture, Edge
+from jaxdarts.values import plain, whole
 
 _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 # What their logs put before it: `03/14 01:59:26 PM genotype = Genotype(...)`.
@@ -135,25 +138,28 @@ def _literal(node: ast.expr) -> Any:
         raise InputError(f"genotype: cannot read {shorten(ast.unparse(node))!r}; expected a list") from error
 
 
-def _is_index(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _as_list(value: Any) -> Any:
+    """An array as nested lists, rows of an edge's name and number as they are."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _as_edges(cell: str, value: Any) -> tuple[Edge, ...]:
+    value = _as_list(value)
     if not isinstance(value, Sequence) or isinstance(value, str) or not value or len(value) % 2:
         raise InputError(f"genotype.{cell}: expected a list of two (operation, source) pairs for every node")
     edges = []
     for index, pair in enumerate(value):
         where = f"genotype.{cell}[{index}]"
+        pair = _as_list(pair)
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
             raise InputError(f"{where}: expected a pair (operation, source); got {pair!r}")
-        operation, source = pair
+        operation, source = plain(pair[0]), whole(pair[1])
         if not isinstance(operation, str):
             raise InputError(f"{where}: the operation must be a name; got {operation!r}")
         state = index // 2 + 2
-        if not _is_index(source) or source >= state:
+        if source is None or not 0 <= source < state:
             raise InputError(
-                f"{where}: state {state} cannot read from {source!r}; choose a state from 0 to {state - 1}"
+                f"{where}: state {state} cannot read from {pair[1]!r}; choose a state from 0 to {state - 1}"
             )
         edges.append((operation, source))
     return tuple(edges)
@@ -161,9 +167,13 @@ def _as_edges(cell: str, value: Any) -> tuple[Edge, ...]:
 
 def _as_concat(cell: str, value: Any, num_nodes: int) -> tuple[int, ...]:
     where = f"genotype.{cell}_concat"
+    value = _as_list(value)
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         raise InputError(f"{where}: expected a list of states; got {value!r}")
-    for state in value:
-        if not _is_index(state) or state >= num_nodes + 2:
-            raise InputError(f"{where}: no state {state!r}; choose states from 0 to {num_nodes + 1}")
-    return tuple(value)
+    states = []
+    for given in value:
+        state = whole(given)
+        if state is None or not 0 <= state < num_nodes + 2:
+            raise InputError(f"{where}: no state {given!r}; choose states from 0 to {num_nodes + 1}")
+        states.append(state)
+    return tuple(states)

@@ -11,6 +11,7 @@ from jaxdarts.errors import InputError
 from jaxdarts.spaces.architecture import Architecture
 from jaxdarts.spaces.cell import NASBENCH201
 from jaxdarts.spaces.dense import DenseGenotype
+from jaxdarts.values import whole
 
 OPERATIONS = NASBENCH201.cell[0]
 NUM_CELLS = len(OPERATIONS) ** NASBENCH201.num_edges  # 15,625
@@ -65,9 +66,10 @@ def canonical_cell(genotype: DenseGenotype) -> DenseGenotype:
 
 def parse_index(value: int) -> DenseGenotype:
     """The cell with an official index. Raises InputError if there is none."""
-    if not 0 <= value < NUM_CELLS:
+    index = whole(value)
+    if index is None or not 0 <= index < NUM_CELLS:
         raise InputError(f"index must be between 0 and {NUM_CELLS - 1}; got {value}")
-    return cells()[value]
+    return cells()[index]
 
 
 @cache
