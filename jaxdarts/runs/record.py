@@ -78,9 +78,10 @@ class RunRecord:
         if key == "local_average":
             return local_average(self.values("dominant_eigenvalue"), self.rule.reach)
         if key.startswith("spread_"):
-            spreads = [
-                np.mean([np.std(edge) for edge in edges]) for edges in self.strengths(key.removeprefix("spread_"))
-            ]
+            cell_type = key.removeprefix("spread_")
+            if cell_type not in self.space.cell_types:
+                return [None] * len(self.metrics)
+            spreads = [np.mean([np.std(edge) for edge in edges]) for edges in self.strengths(cell_type)]
             return [float(spread) if np.isfinite(spread) else None for spread in spreads]
         return values_of(self.metrics, key)
 

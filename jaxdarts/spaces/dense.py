@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jaxdarts.errors import InputError
-from jaxdarts.spaces.architecture import Architecture, Edge
+from jaxdarts.spaces.architecture import Architecture, Edge, check_cell_type
 from jaxdarts.spaces.base import CellSpace, EdgeOperations, check_nodes, count_edges
 from jaxdarts.values import plain
 
@@ -45,15 +45,18 @@ class DenseGenotype(Architecture):
 
     def edges(self, cell_type: str = "cell") -> tuple[Edge, ...]:
         """(operation, source) of every edge, ordered by node, then by source."""
+        check_cell_type(self, cell_type)
         sources = (source for node in range(self.num_nodes) for source in range(node + 1))
         return tuple(zip(self.cell, sources, strict=True))
 
     def nodes(self, cell_type: str = "cell") -> tuple[int, ...]:
         """The node that each of the edges leads to."""
+        check_cell_type(self, cell_type)
         return tuple(node for node in range(self.num_nodes) for _ in range(node + 1))
 
     def concat(self, cell_type: str = "cell") -> tuple[int, ...]:
         """The last node's state is the output."""
+        check_cell_type(self, cell_type)
         return (self.num_nodes,)
 
     def canonical(self) -> DenseGenotype:
@@ -124,6 +127,7 @@ class DenseSpace(CellSpace):
 
     def operations(self, cell_type: str = "cell") -> EdgeOperations:
         """Candidates of each edge."""
+        check_cell_type(self, cell_type)
         return self.cell
 
     def architecture(self, edges: Mapping[str, tuple[Edge, ...]]) -> DenseGenotype:

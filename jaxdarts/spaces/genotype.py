@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jaxdarts.errors import InputError, shorten
-from jaxdarts.spaces.architecture import Architecture, Edge
+from jaxdarts.spaces.architecture import Architecture, Edge, check_cell_type
 from jaxdarts.values import plain, whole
 
 _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
@@ -56,6 +56,7 @@ class Genotype(Architecture):
 
     def edges(self, cell_type: str) -> tuple[Edge, ...]:
         """The edges of the `normal` or `reduce` cell."""
+        check_cell_type(self, cell_type)
         return self.normal if cell_type == "normal" else self.reduce
 
     def nodes(self, cell_type: str) -> tuple[int, ...]:
@@ -64,6 +65,7 @@ class Genotype(Architecture):
 
     def concat(self, cell_type: str) -> tuple[int, ...]:
         """The concatenated states of the `normal` or `reduce` cell."""
+        check_cell_type(self, cell_type)
         return self.normal_concat if cell_type == "normal" else self.reduce_concat
 
     def canonical(self) -> Genotype:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jaxdarts.errors import InputError
-from jaxdarts.spaces.architecture import Edge
+from jaxdarts.spaces.architecture import Edge, check_cell_type
 from jaxdarts.spaces.base import CellSpace, EdgeOperations, check_nodes, count_edges
 from jaxdarts.spaces.genotype import Genotype
 from jaxdarts.values import plain
@@ -63,6 +63,7 @@ class SearchSpace(CellSpace):
 
     def operations(self, cell_type: str) -> EdgeOperations:
         """Candidates of each edge of the `normal` or `reduce` cell."""
+        check_cell_type(self, cell_type)
         return self.normal if cell_type == "normal" else self.reduce
 
     def architecture(self, edges: Mapping[str, tuple[Edge, ...]]) -> Genotype:
