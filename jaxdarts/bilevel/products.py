@@ -43,8 +43,10 @@ def apply_update(
     optimiser: optax.GradientTransformation, gradient: Params, state: optax.OptState, params: Params
 ) -> tuple[Params, optax.OptState]:
     """The parameters after one step of an optimiser, and its new state."""
-    updates, new_state = optimiser.update(gradient, state, params)
-    return optax.apply_updates(params, updates), new_state
+    # Optax' Adam raises a float to the power of a counter, which JAX' guard against promotion refuses.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, new_state = optimiser.update(gradient, state, params)
+        return optax.apply_updates(params, updates), new_state
 
 
 def products(loss: LossFn, params: Params, alpha: Alpha, batch: Batch, direction: Params) -> tuple[Params, Alpha]:

@@ -166,7 +166,8 @@ def softmax_weights(space: CellSpace, alpha: Mapping[str, jax.Array]) -> Alpha:
 def init_alpha(space: CellSpace, key: jax.Array, scale: float = 1e-3) -> Alpha:
     """Initial architecture parameters: `scale` times standard normal values, float32[edges, operations]."""
     keys = jax.random.split(key, len(space.cell_types))
-    return {
-        cell: scale * jax.random.normal(cell_key, space.alpha_shape(cell)) * space.mask(cell)
+    drawn = {
+        cell: scale * jax.random.normal(cell_key, space.alpha_shape(cell))
         for cell, cell_key in zip(space.cell_types, keys, strict=True)
     }
+    return {cell: values * space.mask(cell).astype(values.dtype) for cell, values in drawn.items()}
