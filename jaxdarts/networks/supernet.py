@@ -36,6 +36,8 @@ class Supernet(nn.Module):
       remat: in training, keep only what goes into each of this many first blocks for the backward pass, and compute
         what is inside again (`rematerialise`); a residual block is as it is. The first blocks keep most: a reduction
         halves what a cell holds.
+      platform: what programs are made for, e.g. `cuda`, where that isn't JAX's default backend (`jax.export`). It
+        changes how the network is computed, not what.
     """
 
     space: CellSpace
@@ -43,6 +45,7 @@ class Supernet(nn.Module):
     channels: int = 16
     num_cells: int = 8
     remat: int = 0
+    platform: str | None = None
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -93,6 +96,7 @@ class Supernet(nn.Module):
                 previous_reduction=previous_reduction,
                 affine=False,
                 normalise_pools=macro.normalise_pools,
+                platform=self.platform,
                 name=f"cell_{index}",
             )
             if index < self.remat and train and not self.is_initializing():
