@@ -137,7 +137,8 @@ def _pull_back(
 @part(0)
 def _displaced(radius: float | jax.Array, params: Params, direction: Params) -> tuple[jax.Array, Params, Params]:
     """The factor that makes `direction` as long as `radius`, and the weights moved by that to both sides."""
-    norm = optax.tree.norm(direction)
+    with jax.numpy_dtype_promotion("standard"):
+        norm = optax.tree.norm(direction)
     # A zero direction moves nothing and the difference is zero; only the division must not see it.
     scale: jax.Array = radius / jnp.where(norm > 0, norm, 1)
     return scale, add_scaled(params, scale, direction), add_scaled(params, -scale, direction)
@@ -164,8 +165,10 @@ def _several_steps(
         from_smooth, from_fixed = iter(smooth), iter(fixed)
         state = jax.tree.unflatten(structure, [next(from_smooth if s else from_fixed) for s in is_smooth])
         params, state = apply_update(optimiser, gradient, state, params)
-        smooth, fixed = _split(jax.tree.leaves(state), is_smooth)
-        return (params, smooth), fixed
+        new_smooth, fixed = _split(jax.tree.leaves(state), is_smooth)
+        # A state of weights of several precisions may come back wider than `init` made it; a loop carries one type.
+        new_smooth = [new.astype(jnp.result_type(old)) for new, old in zip(new_smooth, smooth, strict=True)]
+        return (params, new_smooth), fixed
 
     def forward(carry: Any, batch: Batch) -> Any:
         params, smooth, fixed = carry

@@ -131,7 +131,8 @@ def _implicit(solve: Callable[[_Matvec, Params, InnerStep], Params]) -> Hypergra
         # linearize: the many products at one point share one gradient.
         _, along = jax.linearize(lambda w: value_and_gradients(problem.train_loss, w, alpha, train_batch)[1], params)
         l2 = get_hyperparameters(state).get("l2", 0.0)
-        p = solve(lambda direction: add_scaled(along(direction)[0], l2, direction), v, InnerStep(update, state))
+        with jax.numpy_dtype_promotion("standard"):  # as in `add_scaled`
+            p = solve(lambda direction: add_scaled(along(direction)[0], l2, direction), v, InnerStep(update, state))
         return add_scaled(alpha_gradient, -1, along(p)[1]), HypergradientInfo(*outer)
 
     def hypergradient(

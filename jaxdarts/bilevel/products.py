@@ -108,4 +108,6 @@ def mixed_product(loss: LossFn, params: Params, alpha: Alpha, batch: Batch, dire
 
 def add_scaled(tree: Params, scale: jax.typing.ArrayLike, other: Params) -> Params:
     """`tree + scale * other`, leaf by leaf, in the dtypes of `tree`."""
-    return jax.tree.map(lambda a, b: a + (jnp.asarray(scale) * b).astype(a.dtype), tree, other)
+    # Weights may be of several precisions, which one of JAX' guards lets nobody mix without a word.
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.tree.map(lambda a, b: a + (jnp.asarray(scale) * b).astype(a.dtype), tree, other)
