@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdarts import curvature
 from jaxdarts.bilevel import alpha_optimiser, weight_optimiser
 from jaxdarts.bilevel.products import apply_update
 from jaxdarts.data import augment
@@ -63,3 +64,20 @@ def test_augmentation(stored: Any) -> None:
     images = jnp.zeros((2, 8, 8, 3), stored)
     make = partial(augment, mean=np.zeros(3), std=np.ones(3), cutout_length=4, cutout_probability=0.5)
     assert jax.eval_shape(make, KEY, images).shape == (2, 8, 8, 3)
+
+
+@pytest.mark.parametrize("narrow", [jnp.float32, jnp.bfloat16])
+def test_curvature(narrow: Any) -> None:
+    """With leaves of two precisions, too."""
+    x = {"a": jnp.ones((2, 3), narrow), "b": jnp.ones(4)}
+
+    def f(x: Any) -> jax.Array:
+        return total(jax.tree.map(jnp.sin, x)) ** 2
+
+    stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), x)
+    jax.eval_shape(lambda: curvature.spectrum(f, x, 0.1, 3))
+    jax.eval_shape(lambda: curvature.batched_hvp(f, x, stacked, 1))
+    jax.eval_shape(lambda: curvature.extreme_eigenvalues(f, x, KEY, 4, 0.1))
+    jax.eval_shape(lambda: curvature.top_eigenvalues(f, x, KEY, 2, 4, "LM", 0.1))
+    for sigma in (None, 0.1):
+        jax.eval_shape(lambda sigma=sigma: curvature.spectral_density(f, x, KEY, 4, 2, 16, sigma))

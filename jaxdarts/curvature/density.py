@@ -113,10 +113,11 @@ def _smooth(nodes: Array, weights: Array, grid_points: int, sigma: float | Array
         sigma = RELATIVE_SIGMA * width
     low, high = low - MARGIN * sigma, high + MARGIN * sigma
     spacing = (high - low) / grid_points
-    edges = low + spacing * jnp.arange(grid_points + 1)
+    edges = low + spacing * jnp.arange(grid_points + 1, dtype=nodes.dtype)
     # One probe after the other: [grid_points, k] at a time.
     cumulative = jax.lax.map(
-        lambda probe: jnp.sum(norm.cdf(edges[:, None], probe[0], sigma) * probe[1], axis=-1), (nodes, weights)
+        lambda probe: jnp.sum(norm.cdf(edges[:, None], probe[0][None], sigma) * probe[1][None], axis=-1),
+        (nodes, weights),
     )
     mass = jnp.maximum(jnp.diff(jnp.mean(cumulative, axis=0)), 0)  # the difference may be a rounding below 0
     return edges[:-1] + spacing / 2, mass / spacing

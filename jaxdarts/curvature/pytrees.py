@@ -30,9 +30,12 @@ def flat_vector(argument: str, tree: PyTree) -> tuple[Array, Unravel]:
         InputError: as `check_vector`.
     """
     check_vector(argument, tree)
-    vector, unravel = ravel_pytree(tree)
-    stored = vector.dtype
-    return vector.astype(jnp.promote_types(stored, jnp.float32)), lambda flat: unravel(flat.astype(stored))
+    # Leaves may be of several precisions, which one of JAX' guards lets nobody mix without a word.
+    with jax.numpy_dtype_promotion("standard"):
+        vector, unravel = ravel_pytree(tree)
+        stored = vector.dtype
+        wide = jnp.promote_types(stored, jnp.float32)
+    return vector.astype(wide), lambda flat: unravel(flat.astype(stored))
 
 
 def check_vector(argument: str, tree: PyTree) -> None:
@@ -48,7 +51,13 @@ def check_vector(argument: str, tree: PyTree) -> None:
 
 def flat_matvec(matvec: MatVec, vector: Array, unravel: Unravel) -> FlatMatVec:
     """`matvec` on flat vectors of `vector`'s dtype instead of pytrees."""
-    return lambda flat: ravel_pytree(matvec(unravel(flat)))[0].astype(vector.dtype)
+
+    def product(flat: Array) -> Array:
+        image = matvec(unravel(flat))
+        with jax.numpy_dtype_promotion("standard"):
+            return ravel_pytree(image)[0].astype(vector.dtype)
+
+    return product
 
 
 def batched_map(function: Callable[[Array], PyTree], rows: Array, batch_size: int | None) -> PyTree:
