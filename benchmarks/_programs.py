@@ -40,6 +40,6 @@ def step_programs(ready: Ready) -> dict[str, Program]:
     }
     programs = {}
     for name, (function, arguments) in calls.items():
-        compiled = function.lower(loss, *arguments).compile()
+        compiled = ready.parts.program(function, loss).lower(*arguments).compile()
         programs[name] = Program(compiled, partial(compiled, *arguments))
     return programs

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import jaxdarts as jd
+from jaxdarts.bilevel import Parts
 from jaxdarts.errors import unknown_choice
 
 
@@ -37,10 +38,11 @@ class Ready(NamedTuple):
     state: jd.SearchState
     train: jd.Batch
     valid: jd.Batch
+    parts: Parts  # the programs of `step`
 
     def step(self) -> Any:
         """One step from the start, in parts as the search command runs it on a CPU."""
-        return self.method.step(self.state, self.train, self.valid)
+        return self.parts.run(self.method.step)(self.state, self.train, self.valid)
 
 
 def size_of(name: str) -> Size:
@@ -73,4 +75,5 @@ def make_ready(space: str, size: Size, hypergradient: Callable[..., Any], remat:
         alpha_optimiser=jd.alpha_optimiser(),
     )
     state = jax.block_until_ready(jax.jit(method.init)(jax.random.key(0)))
-    return Ready(problem, method, state, *(jax.tree.map(jnp.asarray, make_batch(size, seed)) for seed in (1, 2)))
+    train, valid = (jax.tree.map(jnp.asarray, make_batch(size, seed)) for seed in (1, 2))
+    return Ready(problem, method, state, train, valid, Parts())

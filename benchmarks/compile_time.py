@@ -81,8 +81,8 @@ def hlo_lines(space: str, size: str, compilation: str) -> int:
         inputs = LossInputs(ready.train, state.batch_stats, None, key)
         point = (state.params, state.alpha, inputs)
         lowered = [
-            value_and_gradients.lower(loss, *point),
-            alpha_product.lower(loss, *point, state.params, state.alpha),
+            ready.parts.program(value_and_gradients, loss).lower(*point),
+            ready.parts.program(alpha_product, loss).lower(*point, state.params, state.alpha),
         ]
     return sum(len(one.compile().as_text().splitlines()) for one in lowered)
 

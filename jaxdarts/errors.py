@@ -18,7 +18,12 @@ def unknown_choice(argument: str, value: object, choices: Iterable[str]) -> Inpu
     names = sorted(choices)
     close = difflib.get_close_matches(str(value), names, n=1)
     hint = f" (did you mean '{close[0]}'?)" if close else ""
-    return InputError(f"unknown {argument} {value!r}; choose from {', '.join(names)}{hint}")
+    return InputError(f"unknown {argument} {shorten(repr(value))}; choose from {', '.join(names)}{hint}")
+
+
+def shorten(text: str, length: int = 120) -> str:
+    """The text, cut to so many characters: what a message quotes should leave its line readable."""
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 class RunError(RuntimeError):

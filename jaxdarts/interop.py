@@ -19,6 +19,8 @@ from jaxdarts.spaces import Architecture, CellSpace
 
 Variables = dict[str, Any]
 _CELL = re.compile(r"cells\.(\d+)\.")
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of data parallel and of compiled models, in any order
+_CHECKPOINT_NAMES = ("state_dict", "model_state_dict", "model", "network", "net")
 
 
 class _Entry(NamedTuple):
@@ -55,8 +57,9 @@ def from_torch(space_or_genotype: CellSpace | Architecture, state_dict: Mapping[
 
     Args:
       space_or_genotype: a search space for a search network, a genotype for an evaluation network.
-      state_dict: numpy arrays under the names of the reference codes (`{k: v.numpy() for k, v in sd.items()}`); a
-        `module.` prefix is dropped. Without any running statistics these start at 0 and 1.
+      state_dict: numpy arrays under the names of the reference codes (`{k: v.numpy() for k, v in sd.items()}`), or a
+        checkpoint that holds such an object under a name like `state_dict`. Prefixes of wrapped or compiled models
+        (`module.`, `_orig_mod.`) are dropped. Without any running statistics these start at 0 and 1.
 
     Returns:
       {"params", "batch_stats"} for `network_of(space_or_genotype, state_dict).apply`, dtypes as given.
@@ -64,7 +67,7 @@ def from_torch(space_or_genotype: CellSpace | Architecture, state_dict: Mapping[
     Raises:
       InputError: names that are missing or unknown, or shapes that do not fit.
     """
-    state = {name.removeprefix("module."): np.asarray(value) for name, value in state_dict.items()}
+    state = _unwrapped(state_dict)
     network = network_of(space_or_genotype, state)
     has_statistics = any(name.endswith("running_mean") for name in state)
     entries = [entry for entry in _entries(network) if entry.collection == "params" or has_statistics]
@@ -115,11 +118,14 @@ def network_of(
     space_or_genotype: CellSpace | Architecture, state_dict: Mapping[str, np.ndarray]
 ) -> Supernet | DiscreteNetwork:
     """The network that a `state_dict` belongs to: channels, cells and classes are read off its shapes."""
-    state = {name.removeprefix("module."): value for name, value in state_dict.items()}
+    state = _unwrapped(state_dict)
     for name, axes in (("stem.0.weight", 4), ("classifier.weight", 2)):
         if name not in state:
+            known = next((found for found in state if found.endswith(name)), None)
+            hint = f"; {known!r} is there: drop what stands before {name!r}" if known else ""
             raise InputError(
                 f"state_dict: no tensor {name!r}; expected the names of the DARTS, RobustDARTS or NAS-Bench-201 codes"
+                f"{hint or f'; the first is {next(iter(state), None)!r}'}"
             )
         if state[name].ndim != axes or 0 in state[name].shape:
             raise InputError(f"state_dict: {name!r} has shape {state[name].shape}; expected {axes} axes")
@@ -131,6 +137,29 @@ def network_of(
         auxiliary = any(name.startswith("auxiliary_head.") for name in state)
         return DiscreteNetwork(space_or_genotype, classes, channels, cells, auxiliary)
     return Supernet(space_or_genotype, classes, channels, cells)
+
+
+def _unwrapped(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The tensors under the names that the network itself gives them, without what saving and wrapping put around.
+
+    Raises:
+      InputError: two tensors come to one name, an object that is no tensor is among them, or there is nothing.
+    """
+    inner = [name for name in state_dict if isinstance(state_dict[name], Mapping)]
+    if "stem.0.weight" not in state_dict and inner:
+        chosen = [name for name in _CHECKPOINT_NAMES if name in inner]
+        if not chosen:
+            raise InputError(
+                f"state_dict: no tensors, but objects named {', '.join(map(repr, inner))}; give the one of the weights"
+            )
+        return _unwrapped(state_dict[chosen[0]])
+    state: dict[str, np.ndarray] = {}
+    for name, value in state_dict.items():
+        short = _WRAPPERS.sub("", name)
+        if short in state:
+            raise InputError(f"state_dict: {name!r} and another tensor both come to the name {short!r}")
+        state[short] = np.asarray(value)
+    return state
 
 
 def _put(tree: dict[str, Any], path: tuple[str, ...], value: np.ndarray) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdarts.errors import InputError, RunError
+from jaxdarts.paths import is_file
 from jaxdarts.runs.parser import CommandParser
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from jaxdarts.runs.sweep.record import SWEEP_FILE
         from jaxdarts.runs.sweep.report import write_sweep_report
 
-        is_sweep = (Path(arguments.run_dir) / SWEEP_FILE).is_file()
+        is_sweep = is_file(Path(arguments.run_dir) / SWEEP_FILE)
         print((write_sweep_report if is_sweep else write_report)(arguments.run_dir))
         return DONE
     except InputError as error:

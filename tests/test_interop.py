@@ -163,3 +163,39 @@ def test_running_statistics_are_all_or_none(evaluated: tuple[Genotype, dict[str,
     none = {name: array for name, array in state.items() if "running" not in name}
     started, given = from_torch(genotype, none), from_torch(genotype, state)
     assert str(jax.tree.structure(started)) == str(jax.tree.structure(given))
+
+
+SMALL = SearchSpace.uniform("small", ("skip_connect", "sep_conv_3x3"), num_nodes=1)
+
+
+@pytest.fixture(scope="module")
+def small() -> tuple[Any, dict[str, np.ndarray]]:
+    network = Supernet(SMALL, num_classes=3, channels=2, num_cells=3)
+    variables = random_variables(network)
+    return variables, to_torch(network, variables)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "module.module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
+@pytest.mark.parametrize("names", [(), ("state_dict",), ("model",), ("model_state_dict",), ("state_dict", "network")])
+def test_what_saving_and_wrapping_put_around(small: Any, prefix: str, names: tuple[str, ...]) -> None:
+    variables, given = small
+    given = {prefix + name: value for name, value in given.items()}
+    for name in names:
+        given = {"epoch": 3, name: given, "optimizer": {"state": {}}}
+    assert network_of(SMALL, given).channels == 2
+    assert_same(from_torch(SMALL, given), variables)
+
+
+def test_checkpoints_that_are_named_instead(small: Any) -> None:
+    given = small[1]
+    for wrong, message in (
+        ({"weights": given, "epoch": 1}, "no tensors, but objects named 'weights'; give the one of the weights"),
+        ({f"net.{name}": value for name, value in given.items()}, "'net.stem.0.weight' is there: drop what stands"),
+        ({"a": np.ones(1)}, "the first is 'a'"),
+        ({}, "the first is None"),
+        ({"module.stem.0.weight": 0, **given}, "'stem.0.weight' and another tensor both come to the name"),
+    ):
+        with pytest.raises(InputError, match=message):
+            from_torch(SMALL, wrong)

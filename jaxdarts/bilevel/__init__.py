@@ -15,6 +15,7 @@ from jaxdarts.bilevel.hypergradients import (
     unrolled,
 )
 from jaxdarts.bilevel.hyperparameters import get_hyperparameters, set_hyperparameters
+from jaxdarts.bilevel.parts import Parts, part
 from jaxdarts.bilevel.penalties import (
     add_penalty,
     alpha_optimiser,
@@ -34,6 +35,7 @@ __all__ = [
     "HypergradientInfo",
     "InnerStep",
     "LossFn",
+    "Parts",
     "add_beta_decay",
     "add_penalty",
     "add_temperature_decay",
@@ -49,6 +51,7 @@ __all__ = [
     "get_hyperparameters",
     "mixed_product",
     "neumann",
+    "part",
     "set_hyperparameters",
     "unrolled",
     "value_and_gradients",

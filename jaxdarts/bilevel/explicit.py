@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
+from math import inf
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdarts.bilevel.hyperparameters import check_between, check_count
+from jaxdarts.bilevel.loops import scan
+from jaxdarts.bilevel.parts import part
 from jaxdarts.bilevel.problem import Alpha, Batch, Bilevel, HypergradientFn, HypergradientInfo, InnerStep, Params
 from jaxdarts.bilevel.products import (
     add_scaled,
@@ -53,8 +56,7 @@ def finite_difference(radius: float = 1e-2) -> HypergradientFn:
     Cost: four gradients. Accuracy: order two in `radius` where the train loss is smooth; ReLU and max pooling are not,
     and with them a smaller radius can be worse (docs/numerics.md). `unrolled()` is exact.
     """
-    if not 0 < radius < float("inf"):
-        raise InputError(f"radius must be a positive number, got {radius}")
+    check_between("radius", radius, 0, inf, "be a positive number")
 
     def hypergradient(
         problem: Bilevel, inner: InnerStep, params: Params, alpha: Alpha, train_batch: Batch, valid_batch: Batch
@@ -81,15 +83,14 @@ def unrolled(steps: int = 1, stacked_batches: bool = False) -> HypergradientFn:
         axis of length `steps`, a batch a step.
 
     Raises:
-      InputError: `steps` is less than 1, or the leading axis of a stacked train batch is not `steps`.
+      InputError: `steps` is not a whole number of at least 1, or not the leading axis of a stacked train batch.
 
     Cost: `1 + steps` gradients and `steps` mixed products, each about two gradients (of which one gradient is shared
     when `steps` is 1). Memory: that of one product, and `steps` copies of weights, gradient and optimiser
     state, not of activations. An update that has no derivative where it is used (Adam at a gradient of exactly zero)
     gives NaN, as it does under automatic differentiation; Adam's `eps_root` is made for that.
     """
-    if steps < 1:
-        raise InputError(f"steps must be at least 1, got {steps}")
+    steps = check_count("steps", steps)
 
     def hypergradient(
         problem: Bilevel, inner: InnerStep, params: Params, alpha: Alpha, train_batch: Batch, valid_batch: Batch
@@ -97,8 +98,8 @@ def unrolled(steps: int = 1, stacked_batches: bool = False) -> HypergradientFn:
         if stacked_batches:
             _check_stacked(train_batch, steps)
         if steps > 1:
-            several = (problem, inner.update, inner.state, params, alpha, train_batch, valid_batch)
-            return _several_steps(*several, steps, stacked_batches)
+            fixed = (problem, inner.update, steps, stacked_batches)
+            return _several_steps(*fixed, inner.state, params, alpha, train_batch, valid_batch)
         if stacked_batches:
             train_batch = jax.tree.map(lambda leaf: leaf[0], train_batch)
         step = _virtual_step(problem, inner, params, alpha, train_batch, valid_batch)
@@ -124,7 +125,7 @@ def _virtual_step(
     return _VirtualStep(alpha_gradient, direction, HypergradientInfo(*outer))
 
 
-@partial(jax.jit, static_argnums=0)
+@part(1)
 def _pull_back(
     update: optax.GradientTransformation, gradient: Params, state: optax.OptState, params: Params, cotangent: Params
 ) -> Params:
@@ -133,26 +134,27 @@ def _pull_back(
     return transposed(cotangent)[0]
 
 
-@jax.jit
-def _displaced(radius: jax.Array, params: Params, direction: Params) -> tuple[jax.Array, Params, Params]:
+@part(0)
+def _displaced(radius: float | jax.Array, params: Params, direction: Params) -> tuple[jax.Array, Params, Params]:
     """The factor that makes `direction` as long as `radius`, and the weights moved by that to both sides."""
-    norm = optax.tree.norm(direction)
+    with jax.numpy_dtype_promotion("standard"):
+        norm = optax.tree.norm(direction)
     # A zero direction moves nothing and the difference is zero; only the division must not see it.
-    scale = radius / jnp.where(norm > 0, norm, 1)
+    scale: jax.Array = radius / jnp.where(norm > 0, norm, 1)
     return scale, add_scaled(params, scale, direction), add_scaled(params, -scale, direction)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 7, 8))
+@part(4)
 def _several_steps(
     problem: Bilevel,
     optimiser: optax.GradientTransformation,
+    steps: int,
+    stacked_batches: bool,
     optimiser_state: optax.OptState,
     params: Params,
     alpha: Alpha,
     train_batch: Batch,
     valid_batch: Batch,
-    steps: int,
-    stacked_batches: bool,
 ) -> tuple[Alpha, HypergradientInfo]:
     # Written out instead of jax.grad through the scan: forward over reverse is faster than reverse over reverse and
     # keeps no activations between the steps.
@@ -163,8 +165,10 @@ def _several_steps(
         from_smooth, from_fixed = iter(smooth), iter(fixed)
         state = jax.tree.unflatten(structure, [next(from_smooth if s else from_fixed) for s in is_smooth])
         params, state = apply_update(optimiser, gradient, state, params)
-        smooth, fixed = _split(jax.tree.leaves(state), is_smooth)
-        return (params, smooth), fixed
+        new_smooth, fixed = _split(jax.tree.leaves(state), is_smooth)
+        # A state of weights of several precisions may come back wider than `init` made it; a loop carries one type.
+        new_smooth = [new.astype(jnp.result_type(old)) for new, old in zip(new_smooth, smooth, strict=True)]
+        return (params, new_smooth), fixed
 
     def forward(carry: Any, batch: Batch) -> Any:
         params, smooth, fixed = carry
@@ -184,10 +188,10 @@ def _several_steps(
 
     batches = train_batch if stacked_batches else None
     start = (params, *_split(leaves, is_smooth))
-    (last_params, last_smooth, _), trajectory = jax.lax.scan(forward, start, batches, length=steps)
+    (last_params, last_smooth, _), trajectory = scan(forward, start, batches, steps)
     outer, (weight_gradient, alpha_gradient) = value_and_gradients(problem.valid_loss, last_params, alpha, valid_batch)
     end = (weight_gradient, jax.tree.map(jnp.zeros_like, last_smooth), alpha_gradient)
-    (_, _, total), _ = jax.lax.scan(backward, end, (trajectory, batches), length=steps, reverse=True)
+    (_, _, total), _ = scan(backward, end, (trajectory, batches), steps, reverse=True)
     return total, HypergradientInfo(*outer)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.values import number, whole
 
 
 def get_hyperparameters(opt_state: optax.OptState) -> dict[str, jax.Array]:
@@ -61,6 +62,25 @@ def check_not_negative(name: str, value: Any) -> None:
     array = np.asarray(value)
     if not (np.all(np.isfinite(array)) and np.all(array >= 0)):
         raise InputError(f"{name} must be a finite number that is not negative, got {value}")
+
+
+def check_count(name: str, value: Any) -> int:
+    """The value as an int. Raises InputError unless it is a whole number of at least 1."""
+    found = whole(value)
+    if found is None:
+        raise InputError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if found < 1:
+        raise InputError(f"{name} must be at least 1, got {found}")
+    return found
+
+
+def check_between(name: str, value: Any, low: float, high: float, allowed: str, with_low: bool = False) -> None:
+    """Raises InputError unless `value` lies between; `allowed` says in words where. Traced values pass unseen."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    found = number(value)
+    if found is None or not (low < found < high or (with_low and found == low)):
+        raise InputError(f"{name} must {allowed}, got {value}")
 
 
 def _is_injected(node: Any) -> bool:

@@ -8,6 +8,7 @@ them without recompiling, and runs that differ in them can be vmapped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdarts.bilevel.hyperparameters import check_not_negative
+from jaxdarts.bilevel.hyperparameters import check_between, check_not_negative
 from jaxdarts.bilevel.problem import Alpha, Params
 from jaxdarts.errors import InputError
 
@@ -44,8 +45,7 @@ def weight_optimiser(
     """
     check_not_negative("learning_rate", learning_rate)
     check_not_negative("l2", l2)
-    if not 0 <= momentum < 1:
-        raise InputError(f"momentum must be at least 0 and less than 1, got {momentum}")
+    check_between("momentum", momentum, 0, 1, "be at least 0 and less than 1", with_low=True)
     clip = optax.identity() if clip_norm is None else clip_by_global_norm(clip_norm)
 
     def chain(learning_rate: jax.Array, l2: jax.Array) -> optax.GradientTransformation:
@@ -103,8 +103,7 @@ def alpha_optimiser(
     check_not_negative("eps", eps)
     check_not_negative("weight_decay", 0 if weight_decay is None else weight_decay)
     for name, value in (("b1", b1), ("b2", b2)):
-        if not 0 <= value < 1:
-            raise InputError(f"{name} must be at least 0 and less than 1, got {value}")
+        check_between(name, value, 0, 1, "be at least 0 and less than 1", with_low=True)
 
     def chain(learning_rate: jax.Array, l2: jax.Array, weight_decay: jax.Array | None) -> optax.GradientTransformation:
         return optax.chain(
@@ -126,8 +125,7 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
     Raises:
       InputError: `max_norm` is not positive.
     """
-    if not 0 < max_norm < float("inf"):
-        raise InputError(f"clip_norm must be a positive number or None, got {max_norm}")
+    check_between("clip_norm", max_norm, 0, inf, "be a positive number or None")
 
     def init(params: Params) -> optax.EmptyState:
         return optax.EmptyState()

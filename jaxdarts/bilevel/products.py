@@ -1,24 +1,22 @@
 """The heavy functions of a bi-level step: gradients, products with second derivatives, and optimiser updates.
 
-Each is jitted with its functions as static arguments. Inside a caller's `jax.jit` they become part of one program.
-Called outside of one, each is a program of its own, compiled once and used wherever it is called with the same
-functions: a second-order step needs one gradient program three times, which compiles in half the time of a step that
-contains it three times.
+Plain functions, to be differentiated, jitted and vmapped; under `Parts` each is a program of its own.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdarts.bilevel.parts import part
 from jaxdarts.bilevel.problem import Alpha, Batch, LossFn, Params
+from jaxdarts.errors import InputError
 
 
-@partial(jax.jit, static_argnums=0)
+@part(1)
 def value_and_gradients(
     loss: LossFn, params: Params, alpha: Alpha, batch: Batch
 ) -> tuple[tuple[jax.Array, Any], tuple[Params, Alpha]]:
@@ -30,7 +28,7 @@ def value_and_gradients(
     return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, alpha, batch)
 
 
-@partial(jax.jit, static_argnums=0)
+@part(1)
 def value_and_alpha_gradient(
     loss: LossFn, params: Params, alpha: Alpha, batch: Batch
 ) -> tuple[tuple[jax.Array, Any], Alpha]:
@@ -38,13 +36,29 @@ def value_and_alpha_gradient(
     return jax.value_and_grad(loss, argnums=1, has_aux=True)(params, alpha, batch)
 
 
-@partial(jax.jit, static_argnums=0)
+@part(1)
 def apply_update(
     optimiser: optax.GradientTransformation, gradient: Params, state: optax.OptState, params: Params
 ) -> tuple[Params, optax.OptState]:
-    """The parameters after one step of an optimiser, and its new state."""
-    updates, new_state = optimiser.update(gradient, state, params)
-    return optax.apply_updates(params, updates), new_state
+    """The parameters after one step of an optimiser, and its new state.
+
+    Raises:
+      InputError: the optimiser wants to be told more than the gradient, such as the loss.
+    """
+    # Optax' Adam raises a float to the power of a counter, which JAX' guard against promotion refuses.
+    with jax.numpy_dtype_promotion("standard"):
+        try:
+            updates, new_state = optimiser.update(gradient, state, params)
+        except TypeError as error:
+            _, missing, names = str(error).partition("required keyword-only argument")
+            if not missing:
+                raise
+            # Line searches and Polyak's step: the loss takes part in their update, and derivatives would lack that.
+            raise InputError(
+                f"the optimiser needs {names.lstrip('s: ')} beside the gradient, which is not given here; choose one "
+                "that follows the gradient alone, such as optax.sgd or optax.adam"
+            ) from None
+        return optax.apply_updates(params, updates), new_state
 
 
 def products(loss: LossFn, params: Params, alpha: Alpha, batch: Batch, direction: Params) -> tuple[Params, Alpha]:
@@ -58,7 +72,7 @@ def products(loss: LossFn, params: Params, alpha: Alpha, batch: Batch, direction
     return jax.jvp(lambda w: value_and_gradients(loss, w, alpha, batch)[1], (params,), (direction,))[1]
 
 
-@partial(jax.jit, static_argnums=0)
+@part(1)
 def alpha_product(
     loss: LossFn, params: Params, alpha: Alpha, batch: Batch, params_direction: Params, alpha_direction: Alpha
 ) -> Alpha:
@@ -94,4 +108,6 @@ def mixed_product(loss: LossFn, params: Params, alpha: Alpha, batch: Batch, dire
 
 def add_scaled(tree: Params, scale: jax.typing.ArrayLike, other: Params) -> Params:
     """`tree + scale * other`, leaf by leaf, in the dtypes of `tree`."""
-    return jax.tree.map(lambda a, b: a + (jnp.asarray(scale) * b).astype(a.dtype), tree, other)
+    # Weights may be of several precisions, which one of JAX' guards lets nobody mix without a word.
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.tree.map(lambda a, b: a + (jnp.asarray(scale) * b).astype(a.dtype), tree, other)

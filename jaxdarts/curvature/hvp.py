@@ -46,13 +46,13 @@ def hvp(f: ScalarFunction, x: PyTree, v: PyTree) -> PyTree:
         A pytree like `x`.
 
     Raises:
-        InputError: `x` is empty or not floating point, or `v` does not look like `x`.
+        InputError: `x` is empty or not floating point, `v` does not look like `x`, or `f` does not give a scalar.
 
     Cost: about two gradients.
     """
     check_vector("x", x)
     _check_like(x, v, batch_axes=0)
-    return jax.jvp(jax.grad(f), (x,), (v,))[1]
+    return jax.jvp(_gradient(f), (x,), (v,))[1]
 
 
 def batched_hvp(f: ScalarFunction, x: PyTree, v: PyTree, batch_size: int | None = None) -> PyTree:
@@ -83,7 +83,7 @@ def hvp_function(f: ScalarFunction, x: PyTree, *, linearize: bool = True) -> Mat
         A linear function from pytrees like `x` to pytrees like `x`. Raises InputError as `hvp`.
     """
     check_vector("x", x)
-    gradient = jax.grad(f)
+    gradient = _gradient(f)
     if linearize:
         return jax.linearize(gradient, x)[1]
     return lambda v: jax.jvp(gradient, (x,), (v,))[1]
@@ -109,6 +109,24 @@ def hessian(f: ScalarFunction, x: PyTree, batch_size: int | None = 8) -> Array:
     flat, unravel = flat_vector("x", x)
     matvec = flat_matvec(hvp_function(f, x), flat, unravel)
     return batched_map(matvec, jnp.eye(flat.size, dtype=flat.dtype), batch_size)
+
+
+def _gradient(f: ScalarFunction) -> Callable[[PyTree], PyTree]:
+    def scalar(x: PyTree) -> Array:
+        value = f(x)
+        if not is_scalar(value):
+            shapes = jax.tree.map(jnp.shape, value)
+            raise InputError(
+                f"f must return one scalar, the function whose Hessian is meant; it returns shapes {shapes}"
+            )
+        return value
+
+    return jax.grad(scalar)
+
+
+def is_scalar(value: PyTree) -> bool:
+    """Whether a function's value is one number and nothing beside it."""
+    return jax.tree_util.treedef_is_leaf(jax.tree.structure(value)) and jnp.shape(value) == ()
 
 
 def _check_like(x: PyTree, v: PyTree, batch_axes: int) -> None:

@@ -49,7 +49,7 @@ def lanczos(matvec: MatVec, v0: PyTree, num_matvecs: int, host_loop: bool = Fals
     Stability: three Gram-Schmidt passes per vector ("twice is enough", Parlett 1998, section 6.9, and once more for
     vectors begun anew), so orthogonality holds to rounding. Half precision `v0` is computed in float32.
     """
-    check_positive("num_matvecs", num_matvecs)
+    num_matvecs = check_positive("num_matvecs", num_matvecs)
     start, unravel = flat_vector("v0", v0)
     product = flat_matvec(matvec, start, unravel)
     size, dtype = start.size, start.dtype

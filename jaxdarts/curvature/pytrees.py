@@ -11,6 +11,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from jaxdarts.errors import InputError
+from jaxdarts.values import whole
 
 PyTree = Any
 MatVec = Callable[[PyTree], PyTree]
@@ -29,9 +30,12 @@ def flat_vector(argument: str, tree: PyTree) -> tuple[Array, Unravel]:
         InputError: as `check_vector`.
     """
     check_vector(argument, tree)
-    vector, unravel = ravel_pytree(tree)
-    stored = vector.dtype
-    return vector.astype(jnp.promote_types(stored, jnp.float32)), lambda flat: unravel(flat.astype(stored))
+    # Leaves may be of several precisions, which one of JAX' guards lets nobody mix without a word.
+    with jax.numpy_dtype_promotion("standard"):
+        vector, unravel = ravel_pytree(tree)
+        stored = vector.dtype
+        wide = jnp.promote_types(stored, jnp.float32)
+    return vector.astype(wide), lambda flat: unravel(flat.astype(stored))
 
 
 def check_vector(argument: str, tree: PyTree) -> None:
@@ -47,7 +51,13 @@ def check_vector(argument: str, tree: PyTree) -> None:
 
 def flat_matvec(matvec: MatVec, vector: Array, unravel: Unravel) -> FlatMatVec:
     """`matvec` on flat vectors of `vector`'s dtype instead of pytrees."""
-    return lambda flat: ravel_pytree(matvec(unravel(flat)))[0].astype(vector.dtype)
+
+    def product(flat: Array) -> Array:
+        image = matvec(unravel(flat))
+        with jax.numpy_dtype_promotion("standard"):
+            return ravel_pytree(image)[0].astype(vector.dtype)
+
+    return product
 
 
 def batched_map(function: Callable[[Array], PyTree], rows: Array, batch_size: int | None) -> PyTree:
@@ -69,7 +79,9 @@ def batched_map(function: Callable[[Array], PyTree], rows: Array, batch_size: in
     return jax.tree.map(lambda leaf: leaf.reshape(batches * size, *leaf.shape[2:])[:count], mapped)
 
 
-def check_positive(argument: str, value: int) -> None:
-    """Raises InputError unless `value` is a Python integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+def check_positive(argument: str, value: int) -> int:
+    """The value as an int. Raises InputError unless it is a whole number of at least 1."""
+    found = whole(value)
+    if found is None or found < 1:
         raise InputError(f"{argument} must be an integer of at least 1, not {value!r}")
+    return found

@@ -33,7 +33,9 @@ def to_unit(images: Array) -> Array:
 
 def normalise(images: Array, mean: Sequence[float] | ArrayLike, std: Sequence[float] | ArrayLike) -> Array:
     """float32 [B, H, W, C]: (image - mean) / std, with `to_unit` images and mean and std [C] in its units."""
-    return (to_unit(images) - jnp.asarray(mean, jnp.float32)) / jnp.asarray(std, jnp.float32)
+    per_channel = (1,) * (images.ndim - 1) + (-1,)
+    shift, scale = (jnp.asarray(values, jnp.float32).reshape(per_channel) for values in (mean, std))
+    return (to_unit(images) - shift) / scale
 
 
 def augment(

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdarts.bilevel import Bilevel, HypergradientFn, InnerStep, apply_update, value_and_gradients
+from jaxdarts.bilevel import Bilevel, HypergradientFn, InnerStep, Parts, apply_update, value_and_gradients
 from jaxdarts.methods.search import (
     Batch,
     LossInputs,
@@ -42,8 +42,8 @@ def darts(
       uses_drop_path: compile drop path in; its probability is `state.drop_path`.
 
     Cost of a step: one hypergradient and one gradient. Under `jax.jit` a step is one program. Called as it is, it runs
-    a few programs that are compiled once and shared (`jaxdarts.bilevel.products`), which compiles in less than half
-    the time and runs about as fast on a CPU.
+    a few programs that are compiled once and shared (`Parts`), which compiles in less than half the time and runs about
+    as fast on a CPU; they are kept as long as the method.
     Differs from RobustDARTS: the forward passes of the alpha step leave the running statistics alone; the virtual step
     and the mixed product see the same drop-path masks as the step on the weights.
     """
@@ -97,7 +97,7 @@ def darts(
         info = _report(train_loss, result.scores, train_batch.labels, outer.valid_loss, alpha_gradient)
         return new_state, info
 
-    return SearchMethod(init, step)
+    return SearchMethod(init, Parts().run(step))
 
 
 @jax.jit

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdarts.bilevel import apply_update
+from jaxdarts.bilevel import Parts, apply_update, part
 from jaxdarts.bilevel.problem import LossFn
 from jaxdarts.methods.search import (
     Batch,
@@ -119,7 +118,7 @@ def random_ws(
             found.append(Candidate(discretise(problem.space, one), float(accuracies[i])))
         return found
 
-    return SearchMethod(init, step, learns=frozenset({"params"}), relax=as_given, select=select)
+    return SearchMethod(init, Parts().run(step), learns=frozenset({"params"}), relax=as_given, select=select)
 
 
 def random_architecture(
@@ -154,7 +153,7 @@ def random_architecture(
 _sample = jax.jit(sample_weights, static_argnums=(0, 2))
 
 
-@partial(jax.jit, static_argnums=0)
+@part(1)
 def _value_and_gradient(loss: LossFn, params: Any, weights: Alpha, inputs: LossInputs) -> Any:
     return jax.value_and_grad(loss, has_aux=True)(params, weights, inputs)
 

@@ -189,12 +189,20 @@ def narrow_to(tree: Any, dtype: Any) -> Any:
 
 
 def eval_mode_sums(
-    problem: SearchProblem, params: Any, batch_stats: Any, alpha: Alpha, batch: Batch, mask: jax.Array
+    problem: SearchProblem,
+    params: Any,
+    alpha: Alpha,
+    batch: Batch,
+    mask: jax.Array,
+    *,
+    batch_stats: Any,
+    temperature: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Sums over the examples where mask bool[B] holds, with the running statistics: cross-entropy, correct answers."""
     variables = {"params": params, "batch_stats": batch_stats}
     key = jax.random.key(0) if problem.needs_key else None  # the operation `noise` is on in evaluation too
-    scores: Any = problem.supernet.apply(variables, batch.images, problem.relax(problem.space, alpha), key=key)
+    weights = problem.mixing_weights(alpha, temperature)
+    scores: Any = problem.supernet.apply(variables, batch.images, weights, key=key)
     losses = cross_entropy(scores, batch.labels)
     correct = scores.argmax(axis=-1) == batch.labels
     return jnp.where(mask, losses, 0).sum(), (mask & correct).sum(dtype=jnp.int32)

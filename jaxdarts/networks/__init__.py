@@ -4,7 +4,7 @@ from jaxdarts.networks.cost import NetworkCost, network_cost, supernet_cost
 from jaxdarts.networks.discrete import DiscreteNetwork
 from jaxdarts.networks.macro import MACROS
 from jaxdarts.networks.operations import OPERATIONS, Operation
-from jaxdarts.networks.supernet import Supernet, init_alpha, softmax_weights
+from jaxdarts.networks.supernet import Supernet, Weights, init_alpha, softmax_weights
 
 __all__ = [
     "MACROS",
@@ -13,6 +13,7 @@ __all__ = [
     "NetworkCost",
     "Operation",
     "Supernet",
+    "Weights",
     "init_alpha",
     "network_cost",
     "softmax_weights",

@@ -92,6 +92,7 @@ class Cell(nn.Module):
     previous_reduction: bool
     affine: bool
     normalise_pools: bool
+    platform: str | None = None  # as in `separable_convs`
 
     @nn.compact
     def __call__(
@@ -173,7 +174,9 @@ class Cell(nn.Module):
             pairs = list(some)
             if is_separable:
                 kernels = [module(inputs) for _, module in pairs]
-                results.append(separable_convs(read([group for group, _ in pairs]), kernels, pairs[0][1].stride))
+                results.append(
+                    separable_convs(read([group for group, _ in pairs]), kernels, pairs[0][1].stride, self.platform)
+                )
             else:
                 results += [module(read([group])) for group, module in pairs]
         return results

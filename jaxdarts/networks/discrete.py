@@ -28,6 +28,8 @@ class DiscreteNetwork(nn.Module):
       channels: C, channels of the first cell's nodes.
       num_cells: cells in the chain; of NAS-Bench-201 in each of the three stages.
       auxiliary: also classify from the second reduction cell's output, in training. NAS-Bench-201 has no such head.
+      platform: what programs are made for, e.g. `cuda`, where that isn't JAX's default backend (`jax.export`). It
+        changes how the network is computed, not what.
     """
 
     genotype: Architecture
@@ -35,6 +37,7 @@ class DiscreteNetwork(nn.Module):
     channels: int = 36
     num_cells: int = 20
     auxiliary: bool = True
+    platform: str | None = None
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -85,6 +88,7 @@ class DiscreteNetwork(nn.Module):
                 previous_reduction=previous_reduction,
                 affine=True,
                 normalise_pools=False,
+                platform=self.platform,
                 name=f"cell_{index}",
             )
             before, last = last, cell(before, last, gates, train, noise_key)

@@ -159,13 +159,16 @@ standardise.defvjp(_standardise_forward, _standardise_backward)
 
 def batch_norm(x: jax.Array, statistics: Statistics) -> jax.Array:
     """(x - mean) / sqrt(variance + 1e-5) with given statistics, float[R, C]; as wide as x."""
-    y = (x - _spread(statistics.mean)) * _spread(lax.rsqrt(statistics.variance + BATCH_NORM_EPSILON))
-    return y.astype(x.dtype)
+    wide = max(statistics_dtype(x), statistics.mean.dtype, key=lambda dtype: dtype.itemsize)
+    mean, factor = (
+        values.astype(wide) for values in (statistics.mean, lax.rsqrt(statistics.variance + BATCH_NORM_EPSILON))
+    )
+    return ((x.astype(wide) - _spread(mean)) * _spread(factor)).astype(x.dtype)
 
 
 def statistics_dtype(x: jax.Array) -> jnp.dtype:
     """What statistics of x are computed and kept in: at least float32."""
-    return jnp.promote_types(x.dtype, jnp.float32)
+    return x.dtype if x.dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
 
 
 def scale_and_shift(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
@@ -254,7 +257,7 @@ def mix(gates: jax.Array, outputs: jax.Array) -> jax.Array:
     if gates.shape[2] == 1:
         mixed = jnp.einsum("nr,r...->n...", gates[:, :, 0], flattened(outputs, 1))
         return mixed.reshape(-1, *outputs.shape[1:])
-    return (gates[:, :, None, None, None] * outputs).sum(axis=1)
+    return (gates[:, :, None, None, None] * outputs[None]).sum(axis=1)
 
 
 def _windows(x: jax.Array, axis: int, stride: int, fill: float) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -274,11 +277,13 @@ def _channel_mean(x: jax.Array) -> jax.Array:
     """float[R, C, H, W, B] -> float[R, C], as a product with a constant vector.
 
     A product is one library call to XLA's CPU backend; a reduction becomes a tree of generated loops, which takes
-    several times as long to compile and to run.
+    several times as long to compile and to run. HIGHEST: some accelerators round a product's factors to ten bits by
+    default, and a variance with them.
     """
     flat, count = flattened(x, 2), math.prod(x.shape[2:])
     weights = jnp.full(flat.shape[2:], 1 / count, x.dtype)
-    return jnp.einsum("rcn,n->rc" if flat.ndim == 3 else "rcnb,nb->rc", flat, weights)
+    axes = "rcn,n->rc" if flat.ndim == 3 else "rcnb,nb->rc"
+    return jnp.einsum(axes, flat, weights, precision=lax.Precision.HIGHEST)
 
 
 def _spread(values: jax.Array) -> jax.Array:

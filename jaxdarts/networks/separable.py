@@ -34,25 +34,26 @@ class Kernels(NamedTuple):
     dilation: int
 
 
-def separable_convs(x: jax.Array, groups: Sequence[Kernels], stride: int) -> jax.Array:
+def separable_convs(x: jax.Array, groups: Sequence[Kernels], stride: int, platform: str | None = None) -> jax.Array:
     """Depthwise convolutions with "same" zero padding, each followed by a 1x1 convolution.
 
     Args:
       x: float[1, C, H, W, B], read by all layers, or float[R, C, H, W, B], a row for each in the order of the groups.
       groups: kernels of R layers in all.
       stride: 1 or 2.
+      platform: what the program is for, `cpu` or another; None: JAX's default backend.
 
     Returns:
       float[R, D, ceil(H / stride), ceil(W / stride), B]. Reverse mode and forward over reverse are supported on every
       backend.
     """
-    depthwise = _form(x, stride)(x, groups, stride)
+    depthwise = _form(x, stride, platform)(x, groups, stride)
     return pointwise_conv(depthwise, _join([group.pointwise for group in groups], 0))
 
 
-def _form(x: jax.Array, stride: int) -> Callable[[jax.Array, Sequence[Kernels], int], jax.Array]:
+def _form(x: jax.Array, stride: int, platform: str | None) -> Callable[[jax.Array, Sequence[Kernels], int], jax.Array]:
     """The one place where the form is chosen."""
-    if jax.default_backend() != "cpu":
+    if (platform or jax.default_backend()) != "cpu":
         return library
     height, width = x.shape[2:4]
     few = height * width * -(-height // stride) * -(-width // stride) <= MATRIX_MAX_ENTRIES

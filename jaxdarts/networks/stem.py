@@ -31,7 +31,7 @@ class Linear(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         init = uniform_initializer(x.shape[-1])
         kernel = self.param("kernel", init, (x.shape[-1], self.features), x.dtype)
-        return x @ kernel + self.param("bias", init, (self.features,), x.dtype)
+        return x @ kernel + self.param("bias", init, (self.features,), x.dtype)[None]
 
 
 class ResidualReduction(nn.Module):

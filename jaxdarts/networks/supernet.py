@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,13 @@ from jaxdarts.networks.stem import Classifier, ResidualReduction, Stem
 from jaxdarts.spaces import CellSpace
 
 Alpha = dict[str, jax.Array]
+
+
+class Weights(NamedTuple):
+    """What a search network is mixed by, for each of the space's cell types."""
+
+    operations: Mapping[str, jax.Array]  # float[edges, operations], of every candidate
+    edges: Mapping[str, jax.Array] | None = None  # float[edges], multiply all of an edge; None: not in the program
 
 
 class Supernet(nn.Module):
@@ -36,6 +43,8 @@ class Supernet(nn.Module):
       remat: in training, keep only what goes into each of this many first blocks for the backward pass, and compute
         what is inside again (`rematerialise`); a residual block is as it is. The first blocks keep most: a reduction
         halves what a cell holds.
+      platform: what programs are made for, e.g. `cuda`, where that isn't JAX's default backend (`jax.export`). It
+        changes how the network is computed, not what.
     """
 
     space: CellSpace
@@ -43,6 +52,7 @@ class Supernet(nn.Module):
     channels: int = 16
     num_cells: int = 8
     remat: int = 0
+    platform: str | None = None
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -53,7 +63,7 @@ class Supernet(nn.Module):
     def __call__(
         self,
         images: jax.Array,
-        weights: Mapping[str, jax.Array],
+        weights: Weights | Mapping[str, jax.Array],
         *,
         train: bool = False,
         drop_path: jax.Array | float | None = None,
@@ -64,6 +74,7 @@ class Supernet(nn.Module):
         Args:
           images: float[B, H, W, channels], H and W at least 8; odd sizes are rounded up when halved.
           weights: float[edges, operations] for each of the space's cell types, e.g. `softmax(alpha)`; used as they are.
+            As `Weights` also float[edges], which multiply whole edges (Xu et al. 2020, edge normalisation).
           train: normalise by the batch's statistics (and update the running ones where the collection is mutable).
           drop_path: probability with which an edge's whole mixed result is dropped for one image (Zela et al. 2020).
             None leaves it out of the program. Used only with a key and in training; may be traced.
@@ -72,6 +83,7 @@ class Supernet(nn.Module):
         Returns:
           float[B, num_classes].
         """
+        weights = weights if isinstance(weights, Weights) else Weights(weights)
         macro = MACROS[self.space.macro]
         before = last = Stem(macro.stem_factor * self.channels, name="stem")(images, train)
         for index, (cell_type, channels, reduction, previous_reduction) in enumerate(self.blocks):
@@ -79,7 +91,7 @@ class Supernet(nn.Module):
                 before, last = last, ResidualReduction(channels, name=f"cell_{index}")(last, train)
                 continue
             edges, columns, plan = supernet_plan(self.space, cell_type)
-            gates = _entries(weights[cell_type], edges, columns)[:, None]
+            gates = _gates(weights, cell_type, edges, columns)
             drop_key = noise_key = None
             if key is not None:
                 drop_key, noise_key = jax.random.split(jax.random.fold_in(key, index))
@@ -93,6 +105,7 @@ class Supernet(nn.Module):
                 previous_reduction=previous_reduction,
                 affine=False,
                 normalise_pools=macro.normalise_pools,
+                platform=self.platform,
                 name=f"cell_{index}",
             )
             if index < self.remat and train and not self.is_initializing():
@@ -120,6 +133,14 @@ class Supernet(nn.Module):
         if self.is_mutable_collection("batch_stats"):
             self.put_variable("batch_stats", str(cell.name), batch_stats)
         return output
+
+
+def _gates(weights: Weights, cell_type: str, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
+    """What each connection of a cell is multiplied by, float[connections, 1]."""
+    matrix = weights.operations[cell_type]
+    if weights.edges is not None:
+        matrix = matrix * weights.edges[cell_type][:, None]
+    return _entries(matrix, rows, columns)[:, None]
 
 
 def _entries(matrix: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
@@ -166,7 +187,8 @@ def softmax_weights(space: CellSpace, alpha: Mapping[str, jax.Array]) -> Alpha:
 def init_alpha(space: CellSpace, key: jax.Array, scale: float = 1e-3) -> Alpha:
     """Initial architecture parameters: `scale` times standard normal values, float32[edges, operations]."""
     keys = jax.random.split(key, len(space.cell_types))
-    return {
-        cell: scale * jax.random.normal(cell_key, space.alpha_shape(cell)) * space.mask(cell)
+    drawn = {
+        cell: scale * jax.random.normal(cell_key, space.alpha_shape(cell))
         for cell, cell_key in zip(space.cell_types, keys, strict=True)
     }
+    return {cell: values * space.mask(cell).astype(values.dtype) for cell, values in drawn.items()}

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.values import number, plain, whole
 
 
 class Check(typing.NamedTuple):
@@ -57,6 +58,14 @@ def check_choices(config: Any, choices: Mapping[str, Collection[str]]) -> None:
 _TYPE_NAMES = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
 
 
+class PlainFields:
+    """A base of configurations: a field set to a number of NumPy or JAX holds Python's own, which JSON can write."""
+
+    def __post_init__(self) -> None:
+        for name in field_names(type(self)):
+            object.__setattr__(self, name, plain(getattr(self, name)))
+
+
 def check_types(config: Any) -> None:
     """Checks that every field of a dataclass of plain values holds its annotated type; a whole number is a float too.
 
@@ -74,8 +83,9 @@ def check_types(config: Any) -> None:
 
 def _is_a(value: object, expected: type) -> bool:
     if expected is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return isinstance(value, expected) and not (expected is int and isinstance(value, bool))
+        found = number(value)
+        return found is not None and math.isfinite(found)
+    return whole(value) is not None if expected is int else isinstance(value, expected)
 
 
 def field_names(config_type: type) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.paths import read_text
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig
 from jaxdarts.runs.folder import CONFIG_FILE, RECORDED_FACTS, check_resumable
@@ -175,12 +176,10 @@ def read_config_file(path: Path, names: Sequence[str]) -> dict[str, Any]:
     Raises:
       InputError: naming the file and what is wrong in it; a key that is not in `names` gets a suggestion.
     """
+    text = read_text(path, "config")
     try:
-        text = path.read_text()
         table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise InputError(f"config: cannot read {str(path)!r}: {error.strerror}") from error
-    except ValueError as error:  # TOMLDecodeError, JSONDecodeError, UnicodeDecodeError
+    except ValueError as error:  # TOMLDecodeError, JSONDecodeError
         raise InputError(f"config: {str(path)!r} is not {path.suffix[1:].upper() or 'TOML'}: {error}") from error
     if not isinstance(table, dict):
         raise InputError(f"config: {str(path)!r} must hold one object with a value for each field")

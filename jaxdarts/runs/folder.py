@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxdarts.errors import InputError, RunError
+from jaxdarts.errors import InputError, RunError, shorten
+from jaxdarts.paths import check_name, exists, is_file, is_folder
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig, TrainingConfig
 from jaxdarts.runs.files import write_atomically
@@ -138,9 +139,12 @@ class RunFolder:
 
 def check_creatable(run_dir: Path | None) -> None:
     """Raises InputError if a new run must not start in this folder; makes nothing."""
-    if run_dir is None or not run_dir.exists():
+    if run_dir is None:
         return
-    if not run_dir.is_dir():
+    check_name(run_dir, "run_dir")
+    if not exists(run_dir):
+        return
+    if not is_folder(run_dir):
         raise InputError(f"run_dir must be a folder; {str(run_dir)!r} is a file")
     with one_line_errors("read", run_dir):
         content = {entry.name for entry in run_dir.iterdir()}
@@ -152,9 +156,11 @@ def check_creatable(run_dir: Path | None) -> None:
 
 def check_resumable(run_dir: Path, command: str = SearchConfig.command, part: bool = False) -> None:
     """Raises InputError if there is no run of this command in the folder that could be continued."""
-    if not run_dir.exists():
-        raise InputError(f"resume: there is no folder {str(run_dir)!r}; leave out --resume to start a run there")
-    if not (run_dir / CONFIG_FILE).is_file():
+    if not exists(run_dir):
+        raise InputError(
+            f"resume: there is no folder {shorten(repr(str(run_dir)), 200)}; leave out --resume to start a run there"
+        )
+    if not is_file(run_dir / CONFIG_FILE):
         raise InputError(f"resume: {str(run_dir)!r} holds no {CONFIG_FILE}, so it is not the folder of a run")
     recorded = _recorded(run_dir)
     found = run_command(recorded)
@@ -233,7 +239,7 @@ def one_line_errors(action: str, path: str | Path) -> Iterator[None]:
 
 def _make_folder(config: RunConfig, run_dir: Path | None) -> tuple[Path, bool]:
     if run_dir is not None:
-        is_new = not run_dir.exists()
+        is_new = not exists(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
         return run_dir, is_new
     name = f"{_subject(config)}-{_slug(config.dataset)}-seed{config.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -259,7 +265,7 @@ def _subject(config: RunConfig) -> str:
 def _slug(name: str) -> str:
     """`path/to/my space.toml` -> `my_space`, `npz:/data/x.npz` -> `x`, `s1` -> `s1`."""
     stem = Path(name.partition(":")[2] or name).stem
-    return re.sub(r"[^A-Za-z0-9_.]+", "_", stem) or "data"
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", stem)[:80] or "data"  # a genotype may stand as text in a name's place
 
 
 def _is_ours_and_empty(name: str) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxdarts.errors import InputError
+from jaxdarts.errors import InputError, shorten
 from jaxdarts.methods import StoppingRule, local_average
+from jaxdarts.paths import is_file, is_folder
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.folder import CONFIG_FILE
 from jaxdarts.runs.metrics import read_metrics
@@ -77,9 +78,10 @@ class RunRecord:
         if key == "local_average":
             return local_average(self.values("dominant_eigenvalue"), self.rule.reach)
         if key.startswith("spread_"):
-            spreads = [
-                np.mean([np.std(edge) for edge in edges]) for edges in self.strengths(key.removeprefix("spread_"))
-            ]
+            cell_type = key.removeprefix("spread_")
+            if cell_type not in self.space.cell_types:
+                return [None] * len(self.metrics)
+            spreads = [np.mean([np.std(edge) for edge in edges]) for edges in self.strengths(cell_type)]
             return [float(spread) if np.isfinite(spread) else None for spread in spreads]
         return values_of(self.metrics, key)
 
@@ -169,9 +171,11 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
       InputError: not the folder of a run, or the file cannot be read.
     """
-    if not folder.is_dir():
-        raise InputError(f"run_dir: there is no folder {str(folder)!r}; name the folder that a run wrote")
-    if not (folder / CONFIG_FILE).is_file():
+    if not is_folder(folder):
+        raise InputError(
+            f"run_dir: there is no folder {shorten(repr(str(folder)), 200)}; name the folder that a run wrote"
+        )
+    if not is_file(folder / CONFIG_FILE):
         raise InputError(f"run_dir: {str(folder)!r} holds no {CONFIG_FILE}, so it is not the folder of a run")
     try:
         config = json.loads((folder / CONFIG_FILE).read_text())

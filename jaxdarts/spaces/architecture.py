@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
+
+from jaxdarts.errors import unknown_choice
 
 Edge = tuple[str, int]  # an operation's name and the state that it reads
+
+
+class _Cells(Protocol):
+    """What has cells of one or more types: an architecture, a space."""
+
+    @property
+    def cell_types(self) -> tuple[str, ...]:
+        """Their names."""
+
+
+def check_cell_type(of: _Cells, cell_type: str) -> None:
+    """Raises InputError for the name of a cell type that there isn't."""
+    if cell_type not in of.cell_types:
+        raise unknown_choice("cell type", cell_type, of.cell_types)
 
 
 class Architecture(ABC):

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxdarts.errors import InputError
 from jaxdarts.spaces.architecture import Architecture, Edge
+from jaxdarts.values import plain, whole
 
 EdgeOperations = tuple[tuple[str, ...], ...]
 
@@ -135,9 +136,8 @@ class CellSpace(ABC):
     def _checked_operations(self, cell: str, candidates: Iterable[Iterable[str]]) -> EdgeOperations:
         """The candidates of a cell's edges as tuples. Raises InputError where they don't fit the space."""
         where = f"space {self.name!r}"
-        if isinstance(self.num_nodes, bool) or not isinstance(self.num_nodes, int) or self.num_nodes < 1:
-            raise InputError(f"{where}: num_nodes must be a whole number of at least 1; got {self.num_nodes!r}")
-        found = tuple(tuple(operations) for operations in candidates)
+        object.__setattr__(self, "num_nodes", check_nodes(where, self.num_nodes))
+        found = tuple(tuple(map(plain, operations)) for operations in candidates)
         if len(found) != self.num_edges:
             raise InputError(
                 f"{where}: {cell} has candidates for {len(found)} edges; "
@@ -150,6 +150,14 @@ class CellSpace(ABC):
             if len(set(operations)) < len(operations):
                 raise InputError(f"{edge} lists an operation twice: {', '.join(operations)}")
         return found
+
+
+def check_nodes(where: str, num_nodes: object) -> int:
+    """The number of nodes as an int. Raises InputError unless it is a whole number of at least 1."""
+    value = whole(num_nodes)
+    if value is None or value < 1:
+        raise InputError(f"{where}: num_nodes must be a whole number of at least 1; got {num_nodes!r}")
+    return value
 
 
 def count_edges(num_nodes: int, num_inputs: int = 2) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.paths import read_text
 from jaxdarts.spaces.architecture import Architecture
 from jaxdarts.spaces.cell import NASBENCH201
 from jaxdarts.spaces.dense import DenseGenotype
@@ -113,12 +114,11 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        names = [name for name in reader.fieldnames or () if name != "architecture"]
-        if "architecture" not in (reader.fieldnames or ()):
-            raise InputError("has no column 'architecture'")
-        rows = {cell_index(DenseGenotype.from_text(row["architecture"])): row for row in reader}
+    reader = csv.DictReader(read_text(path, "benchmark").splitlines())
+    names = [name for name in reader.fieldnames or () if name != "architecture"]
+    if "architecture" not in (reader.fieldnames or ()):
+        raise InputError("has no column 'architecture'")
+    rows = {cell_index(DenseGenotype.from_text(row["architecture"])): row for row in reader}
     if len(rows) != NUM_CELLS:
         raise InputError(f"has {len(rows)} different cells of {NASBENCH201.name}; expected all {NUM_CELLS}")
     return {name: np.array([float(rows[index][name]) for index in range(NUM_CELLS)]) for name in names}

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jaxdarts.errors import InputError
-from jaxdarts.spaces.architecture import Architecture, Edge
-from jaxdarts.spaces.base import CellSpace, EdgeOperations, count_edges
+from jaxdarts.spaces.architecture import Architecture, Edge, check_cell_type
+from jaxdarts.spaces.base import CellSpace, EdgeOperations, check_nodes, count_edges
+from jaxdarts.values import plain
 
 _NODE = re.compile(r"\|(?:[^|~+]+~\d+\|)+")
 _MOST_EDGES = 10_000
@@ -30,7 +31,7 @@ class DenseGenotype(Architecture):
     cell: tuple[str, ...]  # operations of the edges 0->1, 0->2, 1->2, 0->3, 1->3, 2->3, ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cell", tuple(self.cell))
+        object.__setattr__(self, "cell", tuple(map(plain, self.cell)))
         for operation in self.cell:
             if not isinstance(operation, str) or not operation or set(operation) & set("|~+"):
                 raise InputError(f"genotype.cell: an operation must be a name without | ~ +; got {operation!r}")
@@ -44,15 +45,18 @@ class DenseGenotype(Architecture):
 
     def edges(self, cell_type: str = "cell") -> tuple[Edge, ...]:
         """(operation, source) of every edge, ordered by node, then by source."""
+        check_cell_type(self, cell_type)
         sources = (source for node in range(self.num_nodes) for source in range(node + 1))
         return tuple(zip(self.cell, sources, strict=True))
 
     def nodes(self, cell_type: str = "cell") -> tuple[int, ...]:
         """The node that each of the edges leads to."""
+        check_cell_type(self, cell_type)
         return tuple(node for node in range(self.num_nodes) for _ in range(node + 1))
 
     def concat(self, cell_type: str = "cell") -> tuple[int, ...]:
         """The last node's state is the output."""
+        check_cell_type(self, cell_type)
         return (self.num_nodes,)
 
     def canonical(self) -> DenseGenotype:
@@ -113,6 +117,7 @@ class DenseSpace(CellSpace):
     @classmethod
     def uniform(cls, name: str, operations: Sequence[str], num_nodes: int = 3) -> DenseSpace:
         """The same candidates on every edge."""
+        num_nodes = check_nodes(f"space {name!r}", num_nodes)
         return cls(name, num_nodes, (tuple(operations),) * count_edges(num_nodes, 1))
 
     @property
@@ -122,6 +127,7 @@ class DenseSpace(CellSpace):
 
     def operations(self, cell_type: str = "cell") -> EdgeOperations:
         """Candidates of each edge."""
+        check_cell_type(self, cell_type)
         return self.cell
 
     def architecture(self, edges: Mapping[str, tuple[Edge, ...]]) -> DenseGenotype:

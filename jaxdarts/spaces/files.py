@@ -9,15 +9,18 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.errors import InputError, shorten, unknown_choice
+from jaxdarts.paths import exists, is_file, is_folder, read_text
 from jaxdarts.spaces.architecture import Architecture
-from jaxdarts.spaces.base import CellSpace, count_edges
+from jaxdarts.spaces.base import CellSpace, check_nodes, count_edges
 from jaxdarts.spaces.cell import SPACES
 from jaxdarts.spaces.dense import DenseGenotype, DenseSpace
 from jaxdarts.spaces.genotype import Genotype
 from jaxdarts.spaces.published import GENOTYPES
 from jaxdarts.spaces.space import CELL_TYPES, SearchSpace
+from jaxdarts.values import whole
 
+_TEXT = re.compile(r"\s*\ufeff?\s*(\{|\||.*\bGenotype\s*\()", re.DOTALL)  # what begins as a genotype, not as a name
 _EDGE = re.compile(r"\s*(\d+)\s*->\s*(\d+)\s*")
 GENOTYPE_FILE = "genotype.json"
 _KEYS = ("name", "num_nodes", "concat", "operations", *CELL_TYPES)
@@ -52,18 +55,21 @@ def load_space(name_or_path: str, operations: Collection[str] | None = None) -> 
 
 def load_genotype(path: str | Path) -> Architecture:
     """A genotype from a file: JSON as a run writes it, or the PyTorch codes' text, `Genotype(...)` or `|op~0|+...`."""
+    text = read_text(path, "genotype")
     try:
-        text = Path(path).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"genotype: cannot read {str(path)!r}: {_reason(error)}") from error
-    try:
-        if text.lstrip().startswith("{"):
-            return genotype_from_json(json.loads(text))
-        return DenseGenotype.from_text(text) if text.lstrip().startswith("|") else Genotype.from_text(text)
+        return genotype_from_text(text)
     except json.JSONDecodeError as error:
         raise InputError(f"genotype: {str(path)!r} is not JSON: {error}") from error
     except InputError as error:
         raise InputError(f"{error} (in {str(path)!r})") from error
+
+
+def genotype_from_text(text: str) -> Architecture:
+    """Reads a genotype as JSON or in the PyTorch codes' notation. Raises InputError, or JSONDecodeError."""
+    text = text.strip().removeprefix("\ufeff")
+    if text.startswith("{"):
+        return genotype_from_json(json.loads(text))
+    return DenseGenotype.from_text(text) if text.startswith("|") else Genotype.from_text(text)
 
 
 def genotype_from_json(value: Any) -> Architecture:
@@ -77,7 +83,8 @@ def find_genotype(source: str, operations: Collection[str] | None = None) -> Arc
     """A published genotype by its name, one from a file, or the one that a finished run left in its folder.
 
     Args:
-      source: a name in GENOTYPES, a path, or a cell of NAS-Bench-201 in the official notation, `|op~0|+...`.
+      source: a name in GENOTYPES, a path, or the genotype itself as a file of one has it: `Genotype(normal=[...], ...)`
+        as the PyTorch codes print it, `|op~0|+...`, or JSON.
       operations: the names of the operations that exist; None leaves unchecked whether its network can be built.
 
     Raises:
@@ -86,16 +93,21 @@ def find_genotype(source: str, operations: Collection[str] | None = None) -> Arc
     path = Path(source)
     if source in GENOTYPES:
         genotype: Architecture = GENOTYPES[source]
-    elif source.startswith("|"):
-        genotype = DenseGenotype.from_text(source)
-    elif path.is_dir():
-        if not (path / GENOTYPE_FILE).is_file():
+    elif is_folder(path):
+        if not is_file(path / GENOTYPE_FILE):
             raise InputError(
                 f"genotype: the folder {source!r} holds no {GENOTYPE_FILE}, which a search writes at its end; "
                 "the genotype after each epoch is in genotypes/ of a search's folder"
             )
         genotype = load_genotype(path / GENOTYPE_FILE)
-    elif path.exists() or path.suffix or len(path.parts) > 1:
+    elif exists(path):
+        genotype = load_genotype(path)
+    elif _TEXT.match(source):
+        try:
+            genotype = genotype_from_text(source)
+        except json.JSONDecodeError as error:
+            raise InputError(f"genotype: {shorten(source)!r} is not JSON: {error}") from error
+    elif path.suffix or len(path.parts) > 1:
         genotype = load_genotype(path)
     else:
         raise unknown_choice("genotype", source, [*GENOTYPES, "path/to/genotype.json", "path/to/run"])
@@ -129,27 +141,19 @@ def space_from_json(value: Mapping[str, Any]) -> CellSpace:
         raise InputError(f"space: {dict(value)!r} is not a search space: {error}") from error
 
 
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
-
-
 def _read_space(path: Path) -> SearchSpace:
     try:
-        table = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"space: cannot read {str(path)!r}: {_reason(error)}") from error
+        table = tomllib.loads(read_text(path, "space"))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"space: {str(path)!r} is not TOML: {error}") from error
     where = f"space {str(path)!r}"
     for key in table:
         if key not in _KEYS:
             raise unknown_choice(f"key in {where}:", key, _KEYS)
-    num_nodes = table.get("num_nodes")
-    if isinstance(num_nodes, bool) or not isinstance(num_nodes, int) or num_nodes < 1:
-        raise InputError(f"{where}: num_nodes must be a whole number of at least 1; got {num_nodes!r}")
+    num_nodes = check_nodes(where, table.get("num_nodes"))
     cells = {cell: _read_cell(where, cell, table, num_nodes) for cell in CELL_TYPES}
     concat = table.get("concat", list(range(2, num_nodes + 2)))
-    if not isinstance(concat, list) or any(isinstance(state, bool) or not isinstance(state, int) for state in concat):
+    if not isinstance(concat, list) or any(whole(state) is None for state in concat):
         raise InputError(f"{where}: concat must be a list of states, e.g. [2, 3]; got {concat!r}")
     return SearchSpace(str(table.get("name", path.stem)), num_nodes, cells["normal"], cells["reduce"], tuple(concat))
 

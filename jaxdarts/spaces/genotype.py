@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from jaxdarts.errors import InputError
-from jaxdarts.spaces.architecture import Architecture, Edge
+import numpy as np
+
+from jaxdarts.errors import InputError, shorten
+from jaxdarts.spaces.architecture import Architecture, Edge, check_cell_type
+from jaxdarts.values import plain, whole
 
 _FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
+# What their logs put before it: `03/14 01:59:26 PM genotype = Genotype(...)`.
+_LOGGED = re.compile(r"^\s*\d.*?(?=\bGenotype\s*\()")
 _MOST_STATES = 10_000
 
 
@@ -50,6 +56,7 @@ class Genotype(Architecture):
 
     def edges(self, cell_type: str) -> tuple[Edge, ...]:
         """The edges of the `normal` or `reduce` cell."""
+        check_cell_type(self, cell_type)
         return self.normal if cell_type == "normal" else self.reduce
 
     def nodes(self, cell_type: str) -> tuple[int, ...]:
@@ -58,6 +65,7 @@ class Genotype(Architecture):
 
     def concat(self, cell_type: str) -> tuple[int, ...]:
         """The concatenated states of the `normal` or `reduce` cell."""
+        check_cell_type(self, cell_type)
         return self.normal_concat if cell_type == "normal" else self.reduce_concat
 
     def canonical(self) -> Genotype:
@@ -100,59 +108,60 @@ class Genotype(Architecture):
 
     @classmethod
     def from_text(cls, text: str) -> Genotype:
-        """Reads the notation of the PyTorch codes, `range(2, 6)` and a leading `NAME =` included.
+        """Reads the notation of the PyTorch codes, `range(2, 6)` and a leading `NAME =` or their log's time included.
 
         The text is parsed, never evaluated. Raises InputError on anything else.
         """
         try:
-            tree = ast.parse(text.strip())
+            tree = ast.parse(_LOGGED.sub("", text).strip())
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: deep nesting
-            raise InputError(f"genotype: cannot read {_shorten(text)!r} as Genotype(normal=[...], ...)") from error
+            raise InputError(f"genotype: cannot read {shorten(text)!r} as Genotype(normal=[...], ...)") from error
         statement = tree.body[0] if len(tree.body) == 1 else None
         call = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
-            raise InputError(f"genotype: expected Genotype(normal=[...], ...); got {_shorten(text)!r}")
+            raise InputError(f"genotype: expected Genotype(normal=[...], ...); got {shorten(text)!r}")
         names = [*_FIELDS[: len(call.args)], *(keyword.arg or "**" for keyword in call.keywords)]
         if len(call.args) > len(_FIELDS) or len(set(names)) < len(names) or not set(names) <= set(_FIELDS):
-            raise InputError(f"genotype: has the fields {', '.join(_FIELDS)}, each once; got {_shorten(text)!r}")
+            raise InputError(f"genotype: has the fields {', '.join(_FIELDS)}, each once; got {shorten(text)!r}")
         values = [*call.args, *(keyword.value for keyword in call.keywords)]
         return cls.from_json({name: _literal(value) for name, value in zip(names, values, strict=True)})
 
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _literal(node: ast.expr) -> Any:
-    """A Python literal or `range(...)` of integers."""
+    """A Python literal or `range(...)` of integers, as a list or tuple too."""
     try:
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("list", "tuple") and len(node.args) == 1:
+            return _literal(node.args[0])
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
             # Cut, so that no text can fill the memory; states that high don't exist and are refused later.
             return list(range(*(ast.literal_eval(argument) for argument in node.args))[:_MOST_STATES])
         return ast.literal_eval(node)
     except (ValueError, TypeError) as error:
-        raise InputError(f"genotype: cannot read {_shorten(ast.unparse(node))!r}; expected a list") from error
+        raise InputError(f"genotype: cannot read {shorten(ast.unparse(node))!r}; expected a list") from error
 
 
-def _is_index(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _as_list(value: Any) -> Any:
+    """An array as nested lists, rows of an edge's name and number as they are."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
 def _as_edges(cell: str, value: Any) -> tuple[Edge, ...]:
+    value = _as_list(value)
     if not isinstance(value, Sequence) or isinstance(value, str) or not value or len(value) % 2:
         raise InputError(f"genotype.{cell}: expected a list of two (operation, source) pairs for every node")
     edges = []
     for index, pair in enumerate(value):
         where = f"genotype.{cell}[{index}]"
+        pair = _as_list(pair)
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
             raise InputError(f"{where}: expected a pair (operation, source); got {pair!r}")
-        operation, source = pair
+        operation, source = plain(pair[0]), whole(pair[1])
         if not isinstance(operation, str):
             raise InputError(f"{where}: the operation must be a name; got {operation!r}")
         state = index // 2 + 2
-        if not _is_index(source) or source >= state:
+        if source is None or not 0 <= source < state:
             raise InputError(
-                f"{where}: state {state} cannot read from {source!r}; choose a state from 0 to {state - 1}"
+                f"{where}: state {state} cannot read from {pair[1]!r}; choose a state from 0 to {state - 1}"
             )
         edges.append((operation, source))
     return tuple(edges)
@@ -160,9 +169,13 @@ def _as_edges(cell: str, value: Any) -> tuple[Edge, ...]:
 
 def _as_concat(cell: str, value: Any, num_nodes: int) -> tuple[int, ...]:
     where = f"genotype.{cell}_concat"
+    value = _as_list(value)
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
         raise InputError(f"{where}: expected a list of states; got {value!r}")
-    for state in value:
-        if not _is_index(state) or state >= num_nodes + 2:
-            raise InputError(f"{where}: no state {state!r}; choose states from 0 to {num_nodes + 1}")
-    return tuple(value)
+    states = []
+    for given in value:
+        state = whole(given)
+        if state is None or not 0 <= state < num_nodes + 2:
+            raise InputError(f"{where}: no state {given!r}; choose states from 0 to {num_nodes + 1}")
+        states.append(state)
+    return tuple(states)

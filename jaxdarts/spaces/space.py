@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from jaxdarts.errors import InputError
-from jaxdarts.spaces.architecture import Edge
-from jaxdarts.spaces.base import CellSpace, EdgeOperations, count_edges
+from jaxdarts.spaces.architecture import Edge, check_cell_type
+from jaxdarts.spaces.base import CellSpace, EdgeOperations, check_nodes, count_edges
 from jaxdarts.spaces.genotype import Genotype
+from jaxdarts.values import plain
 
 CELL_TYPES = Genotype.cell_types
 
@@ -39,7 +40,7 @@ class SearchSpace(CellSpace):
     def __post_init__(self) -> None:
         for cell in CELL_TYPES:
             object.__setattr__(self, cell, self._checked_operations(cell, getattr(self, cell)))
-        concat = tuple(self.concat)
+        concat = tuple(map(plain, self.concat))
         object.__setattr__(self, "concat", concat)
         if (
             not concat
@@ -56,11 +57,13 @@ class SearchSpace(CellSpace):
         cls, name: str, operations: Sequence[str], num_nodes: int = 4, concat: Sequence[int] | None = None
     ) -> SearchSpace:
         """The same candidates on every edge of both cells; all nodes are concatenated unless `concat` is given."""
+        num_nodes = check_nodes(f"space {name!r}", num_nodes)
         edges = (tuple(operations),) * count_edges(num_nodes)
         return cls(name, num_nodes, edges, edges, tuple(range(2, num_nodes + 2)) if concat is None else tuple(concat))
 
     def operations(self, cell_type: str) -> EdgeOperations:
         """Candidates of each edge of the `normal` or `reduce` cell."""
+        check_cell_type(self, cell_type)
         return self.normal if cell_type == "normal" else self.reduce
 
     def architecture(self, edges: Mapping[str, tuple[Edge, ...]]) -> Genotype:

@@ -79,11 +79,33 @@ def test_pytrees_and_determinism(mixed_network: Any) -> None:
     assert (first.nodes != ask(alpha, jax.random.key(1)).nodes).any()
 
 
+def test_of_a_function_it_is_that_of_its_hessian() -> None:
+    """As `dominant_eigenvalue` is called; sum of scale x^3 has the Hessian 6 scale x."""
+    scale, x, key = jnp.array([1.0, -2.0, 3.0]), jnp.array([0.5, 1.0, 2.0]), jax.random.key(0)
+    found = spectral_density(lambda x: jnp.sum(scale * x**3), x, key, 3, 2)
+    np.testing.assert_allclose(found.nodes, [[-12, 3, 36]] * 2, rtol=1e-5)
+    operator = spectral_density(lambda v: 6 * scale * x * v, x, key, 3, 2)
+    np.testing.assert_allclose(operator.nodes, found.nodes, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "message"),
+    [
+        (lambda x: (jnp.sum(x), None), jnp.ones(3), r"f must return one scalar .* returns shapes \(\(\), None\)"),
+        (lambda x: x[:2], jnp.ones(3), r"f must return one scalar .* returns shapes \(2,\), x has \(3,\)"),
+        (lambda x: x**2, jnp.ones(()), "x must have an axis"),
+    ],
+)
+def test_neither_a_function_nor_an_operator(f: Any, x: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        spectral_density(f, x, jax.random.key(0))
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"num_matvecs": 0}, {"num_probes": 0}, {"grid_points": 1}, {"sigma": 0.0}, {"batch_size": 0}, {"like": 0}],
+    [{"num_matvecs": 0}, {"num_probes": 0}, {"grid_points": 1}, {"sigma": 0.0}, {"batch_size": 0}, {"x": 0}],
 )
 def test_bad_input_is_refused(change: dict[str, Any]) -> None:
-    arguments: dict[str, Any] = {"like": 3, "key": jax.random.key(0)}
+    arguments: dict[str, Any] = {"x": 3, "key": jax.random.key(0)}
     with pytest.raises(InputError, match=f"{next(iter(change))}.* must be"):
         spectral_density(lambda v: v, **(arguments | change))

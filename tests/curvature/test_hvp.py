@@ -64,6 +64,32 @@ def test_rows_are_normal_then_reduce() -> None:
     np.testing.assert_array_equal(hessian(f, x), jnp.diag(jnp.array([1.0, 2.0, 3.0])))
 
 
+def test_product_written_by_hand() -> None:
+    """f = a^2 b + sin(b c): its second derivatives on paper, times a vector."""
+    a, b, c = 0.7, -0.4, 1.3
+    sine, cosine = np.sin(b * c), np.cos(b * c)
+    rows = [
+        [2 * b, 2 * a, 0],
+        [2 * a, -(c**2) * sine, cosine - b * c * sine],
+        [0, cosine - b * c * sine, -(b**2) * sine],
+    ]
+    v = np.array([1.0, -2.0, 0.5])
+
+    def f(x: Any) -> jax.Array:
+        return x["a"] ** 2 * x["b"] + jnp.sin(x["b"] * x["c"])
+
+    product = hvp(f, *({"a": x[0], "b": x[1], "c": x[2]} for x in (jnp.array([a, b, c]), jnp.asarray(v))))
+    np.testing.assert_allclose([product["a"], product["b"], product["c"]], rows @ v, rtol=1e-5)
+
+
+def test_a_function_that_gives_more_than_a_scalar() -> None:
+    x = jnp.ones(3)
+    for ask in (lambda f: hvp(f, x, x), lambda f: hvp_function(f, x), lambda f: hessian(f, x)):
+        for f in (lambda x: 2 * x, lambda x: (jnp.sum(x**2), None)):
+            with pytest.raises(InputError, match="f must return one scalar"):
+                ask(f)
+
+
 def test_vmap_over_the_point(mixed_network: Any) -> None:
     f, alpha = mixed_network()
     points = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), alpha)

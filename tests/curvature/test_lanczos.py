@@ -154,3 +154,9 @@ def test_the_start_is_checked() -> None:
         lanczos(lambda v: v, [], 3)
     with pytest.raises(InputError, match="v0 has dtype int32"):
         lanczos(lambda v: v, jnp.ones(3, jnp.int32), 3)
+
+
+def test_products_are_at_the_highest_precision() -> None:
+    """Else an accelerator may round the vectors to ten bits, and orthogonality with them."""
+    program = str(jax.make_jaxpr(lambda v: lanczos(lambda x: 2 * x, v, 3))(jnp.ones(4)))
+    assert program.count("dot_general[") == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") > 0

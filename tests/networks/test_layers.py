@@ -165,6 +165,13 @@ def test_mix_to_second_order(gate_batch: int, x64: None) -> None:
     agree_to_second_order(layers.mix, plain_mix, (normal(9, 2, 4, gate_batch), normal(0, 4, 2, 2, 2, 3)))
 
 
+def test_batch_statistics_are_products_at_the_highest_precision() -> None:
+    """Else an accelerator may round images to ten bits in the mean, and more in the variance."""
+    slope = jax.grad(lambda x: (layers.standardise(x)[0] ** 2).sum())
+    program = str(jax.make_jaxpr(slope)(jnp.ones((2, 3, 2, 2, 4))))
+    assert program.count("dot_general[") == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == 4
+
+
 def test_standardise_statistics() -> None:
     x = 5 + 2 * normal(0, 2, 3, 4, 4, 8)
     y, statistics = layers.standardise(x)

@@ -9,9 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
-from jaxdarts.networks import separable
+from jaxdarts.networks import DiscreteNetwork, Supernet, separable
 from jaxdarts.networks.separable import Kernels, separable_convs
+from jaxdarts.spaces import SearchSpace, discretise
+
+SPACE = SearchSpace.uniform("one", ("sep_conv_3x3",), num_nodes=1)
+GENOTYPE = discretise(SPACE, {cell: np.ones(SPACE.alpha_shape(cell)) for cell in SPACE.cell_types})
 
 KINDS = ((3, 1, 2), (5, 1, 1), (3, 2, 1))  # size, dilation, edges
 
@@ -89,3 +94,35 @@ def test_large_images_take_columns(monkeypatch: pytest.MonkeyPatch, x64: None) -
     small = separable_convs(x, kernels, 1)
     monkeypatch.setattr(separable, "MATRIX_MAX_ENTRIES", 0)
     np.testing.assert_allclose(separable_convs(x, kernels, 1), small, rtol=1e-11)
+
+
+@pytest.mark.parametrize(("platform", "grouped"), [("cuda", True), ("cpu", False), (None, False)])
+def test_the_form_is_that_of_the_platform_asked_for(platform: str | None, grouped: bool) -> None:
+    """Exported on a CPU for a GPU, a program has the GPU's form; asked for nothing, the host's own."""
+    kernels = Kernels(jnp.ones((2, 4, 3, 3)), jnp.ones((2, 4, 4)), 1)
+    one = jax.jit(lambda x: separable_convs(x, [kernels], 1, platform))
+    x = jax.ShapeDtypeStruct((1, 4, 8, 8, 2), jnp.float32)
+    text = export.export(one, platforms=[platform or "cpu"])(x).mlir_module()
+    assert ("stablehlo.convolution" in text) == grouped
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda p: Supernet(SPACE, 3, 2, 3, platform=p),
+        lambda p: Supernet(SPACE, 3, 2, 3, remat=1, platform=p),
+        lambda p: DiscreteNetwork(GENOTYPE, 3, 2, 3, platform=p),
+    ],
+)
+def test_networks_pass_the_platform_on(build: Callable[[str | None], Any]) -> None:
+    """Three cells of one separable convolution that reads each input: six, of two layers each."""
+    ones = [{cell: jnp.ones(SPACE.alpha_shape(cell)) for cell in SPACE.cell_types}]
+
+    def grouped(platform: str | None) -> int:
+        network = build(platform)
+        arguments = (jnp.zeros((2, 8, 8, 3)), *(ones if isinstance(network, Supernet) else []))
+        shapes = jax.eval_shape(network.init, jax.random.key(0), *arguments)
+        apply = lambda v, a: network.apply(v, *a, train=True, mutable=["batch_stats"])[0]  # noqa: E731
+        return str(jax.make_jaxpr(apply)(shapes, arguments)).count("conv_general_dilated[") - 1  # the stem's
+
+    assert [grouped(platform) for platform in (None, "cpu", "cuda")] == [0, 0, 12]

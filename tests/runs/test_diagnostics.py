@@ -41,7 +41,7 @@ def accuracy(search: Search, state: Any, weights: Any) -> float:
     for indices, mask in eval_batches(38, 38):
         batch = plain(search.config, search.dataset, search.data.valid, jnp.asarray(indices))
         correct += int(
-            jax.jit(lambda b, m: eval_mode_sums(given, state.params, state.batch_stats, weights, b, m)[1])(
+            jax.jit(lambda b, m: eval_mode_sums(given, state.params, weights, b, m, batch_stats=state.batch_stats)[1])(
                 batch, jnp.asarray(mask)
             )
         )

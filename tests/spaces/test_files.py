@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jaxdarts.errors import InputError
 from jaxdarts.networks import OPERATIONS
-from jaxdarts.spaces import S1, SPACES, Genotype, SearchSpace, load_genotype, load_space, space_to_json
+from jaxdarts.spaces import S1, SPACES, Genotype, SearchSpace, find_genotype, load_genotype, load_space, space_to_json
 
 WHOLE = """
 name = "mine"
@@ -146,3 +146,43 @@ def test_genotype_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="genotype.*later.json"):
         load_genotype(tmp_path / "later.json")
     assert isinstance(Genotype.from_json(genotype.to_json()), Genotype)
+
+
+EDGES = "[('sep_conv_3x3', 0), ('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_connect', 1)]"
+BIG = "[" + ", ".join(f"('sep_conv_3x3', {source})" for source in (0, 1) * 8) + "]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Genotype(normal={EDGES}, normal_concat=range(2, 4), reduce={EDGES}, reduce_concat=range(2, 4))",
+        f"Genotype(normal={EDGES}, normal_concat=[2, 3], reduce={EDGES}, reduce_concat=(2, 3))",
+        f"  PC_DARTS = Genotype(normal={EDGES}, normal_concat=list(range(2, 4)),\n"
+        f" reduce={EDGES}, reduce_concat=[2, 3])",
+        f"Genotype({EDGES}, range(2, 4), {EDGES}, range(2, 4))",
+        f"11/07 02:51:09 PM genotype = Genotype(normal={EDGES}, normal_concat=range(2, 4), reduce={EDGES}, "
+        "reduce_concat=range(2, 4))",
+    ],
+)
+def test_text_in_a_name_s_place(text: str) -> None:
+    assert find_genotype(text, OPERATIONS) == Genotype.from_text(
+        f"Genotype({EDGES}, range(2, 4), {EDGES}, range(2, 4))"
+    )
+
+
+def test_long_and_wrong_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text over 255 bytes can't be looked up as a name; what begins as a genotype is explained as one."""
+    genotype = find_genotype(f"Genotype({BIG}, range(2, 10), {BIG}, range(2, 10))", OPERATIONS)
+    assert find_genotype(json.dumps(genotype.to_json()), OPERATIONS) == genotype
+    for text, message in (
+        (f"Genotype({BIG}, range(2, 11), {BIG}, range(2, 10))", "genotype.normal_concat: no state 10"),
+        (f"Genotype({BIG}, range(2, 10), {BIG}", "genotype: cannot read .Genotype"),
+        ('{"normal": [', "genotype: .* is not JSON"),
+        ("|none~0", "genotype: expected"),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            find_genotype(text)
+        assert len(str(caught.value)) < 300
+    monkeypatch.chdir(tmp_path)  # a file of such a name is still the file
+    Path("Genotype(1)").write_text(genotype.to_text())
+    assert find_genotype("Genotype(1)") == genotype

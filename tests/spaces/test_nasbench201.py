@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from jaxdarts.errors import InputError
+from jaxdarts.networks.cell import Cell
+from jaxdarts.networks.discrete import discrete_plan
 from jaxdarts.spaces import GENOTYPES, NASBENCH201, DenseGenotype, DenseSpace, discretise, one_hot
 from jaxdarts.spaces.files import find_genotype, genotype_from_json, space_from_json
 from jaxdarts.spaces.nasbench201 import (
@@ -18,6 +21,7 @@ from jaxdarts.spaces.nasbench201 import (
     function_of,
     neighbours,
     parse_index,
+    weights_order,
 )
 
 SKIPS = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
@@ -75,12 +79,94 @@ def test_strings_that_are_no_cell(text: str) -> None:
 
 
 def test_number_of_different_cells() -> None:
-    """6466 by the benchmark's rule; ours also leaves zeros out of sums, and never splits a class of theirs."""
-    ours: dict[str, str] = {}
+    """6466 by the benchmark's rule. Cells that the search's networks tell apart, the evaluation's do too."""
+    assert len(set(map(official_string, cells()))) == 6466
+    without: dict[str, str] = {}
     for genotype in cells():
-        assert ours.setdefault(official_string(genotype), function_of(genotype)) == function_of(genotype)
-    assert len(ours) == 6466
-    assert len(set(ours.values())) == 4930
+        same = function_of(genotype, affine=False)
+        assert without.setdefault(function_of(genotype), same) == same
+    assert len(without) == 5234
+    assert len(set(without.values())) == 5044
+
+
+def applied(genotype: DenseGenotype, state: dict[str, np.ndarray], affine: bool) -> np.ndarray:
+    """A cell's output in training, in float64, with an edge's weights under its number."""
+    plan = discrete_plan(genotype, "cell")
+    module = Cell(plan, 2, reduction=False, previous_reduction=False, affine=affine, normalise_pools=False)
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
+    variables: dict[str, dict[str, dict[str, np.ndarray]]] = {"params": {}, "batch_stats": {}}
+    for source in range(3):
+        normed = []
+        for group in plan.groups(source, 1):
+            if group.operation.layers:
+                kernels = np.stack([state[f"{group.name} {member}"] for member in group.members])
+                layer = variables["params"].setdefault(f"{group.name}_from_{source}_1", {})
+                layer.update({"conv": {"kernel": kernels}} if group.name == "nor_conv_1x1" else {"kernel": kernels})
+                normed += group.members
+        if normed:
+            norm = {name: np.stack([state[f"{name} {member}"] for member in normed]) for name in ("scale", "bias")}
+            variables["params"][f"norm_1_from_{source}"] = norm if affine else {}
+            running = np.ones((len(normed), 2))
+            variables["batch_stats"][f"norm_1_from_{source}"] = {"mean": running, "variance": running}
+    gates = np.ones((len(plan.connections), 1))
+    output, _ = module.apply(variables, x, x, gates, True, None, mutable=["batch_stats"])
+    return np.asarray(output)
+
+
+def weights(edges: Sequence[int], seed: int) -> dict[str, np.ndarray]:
+    """For each of the edges, in their order; of the others their own, which have no effect."""
+    state = {}
+    for random, order in ((np.random.default_rng(), range(6)), (np.random.default_rng(seed), edges)):
+        for edge in order:
+            state[f"nor_conv_1x1 {edge}"] = random.normal(size=(2, 2))
+            state[f"nor_conv_3x3 {edge}"] = random.normal(size=(3, 3, 2, 2))
+            state[f"scale {edge}"], state[f"bias {edge}"] = random.normal(size=(2, 2))
+    return state
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("affine", [True, False])
+def test_equal_cells_compute_the_same(affine: bool) -> None:
+    """Real cells of eight classes, with weights that correspond."""
+    classes: dict[str, list[DenseGenotype]] = {}
+    for genotype in cells():
+        classes.setdefault(function_of(genotype, affine), []).append(genotype)
+    random = np.random.default_rng(1)
+    large = [name for name in sorted(classes) if len(classes[name]) > 2 and name.count("conv") > 1]
+    for name in random.choice(large, 8, replace=False):
+        outputs = []
+        for index in random.choice(len(classes[name]), 3, replace=False):
+            text, edges = weights_order(classes[name][index], affine)
+            assert text == name
+            outputs.append(applied(classes[name][index], weights(edges, seed=5), affine))
+        np.testing.assert_allclose(outputs[1:], outputs[:1] * 2, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("x64")
+def test_a_convolution_of_nothing_is_a_bias() -> None:
+    """Equal without affine batch norm only; nothing of the kernel is left, so both sizes are alike."""
+    conv1, conv3, pool, skip, none = "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3", "skip_connect", "none"
+    assert function_of(cell(none, skip, conv1, skip, none, pool)) == "avg_pool_3x3(x)+bias+x"
+    own = cell(none, none, conv3, conv3, none, pool), cell(none, none, conv1, conv3, none, skip)
+    assert function_of(own[0]) == function_of(own[1]) == "bias+nor_conv_3x3(x)"
+    without = cell(none, none, none, conv3, none, none)
+    assert function_of(own[0]) != function_of(without)
+    assert function_of(own[0], affine=False) == function_of(without, affine=False) == "nor_conv_3x3(x)"
+    state = weights(range(6), seed=3)
+    found = [applied(one, state, affine) for affine in (True, False) for one in (*own, without)]
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-12)
+    np.testing.assert_allclose(
+        found[0] - found[2], np.broadcast_to(state["bias 2"].reshape(2, 1, 1, 1), found[0].shape)
+    )
+    np.testing.assert_allclose(found[3:5], [found[5]] * 2, rtol=1e-12)
+
+
+def test_weights_that_are_shared_are_told_from_weights_that_are_not() -> None:
+    conv, skip, none = "nor_conv_3x3", "skip_connect", "none"
+    twice = cell(conv, none, skip, none, skip, skip)  # one convolution, added twice
+    two = cell(conv, none, none, conv, skip, none)
+    assert function_of(twice) == "nor_conv_3x3(x)+nor_conv_3x3(x)"
+    assert function_of(two) == "nor_conv_3x3#1(x)+nor_conv_3x3#2(x)"
 
 
 def test_cells_that_compute_the_same() -> None:
@@ -89,7 +175,6 @@ def test_cells_that_compute_the_same() -> None:
         cell(none, none, none, conv, none, none),
         cell(skip, none, none, none, conv, none),
         cell(conv, none, none, none, skip, none),
-        cell(none, none, conv, conv, conv, none),
         cell(conv, none, skip, none, none, skip),
     ]
     assert {function_of(one) for one in same} == {"nor_conv_3x3(x)"}
@@ -98,6 +183,9 @@ def test_cells_that_compute_the_same() -> None:
     assert canonical_cell(first) == first and cell_index(first) <= min(map(cell_index, same))
     assert function_of(cell(conv, none, none, skip, skip, none)) == "nor_conv_3x3(x)+x"
     assert function_of(cell(*[none] * 6)) == "0"
+    pool = "avg_pool_3x3"
+    of_sum, sum_of = cell(conv, skip, skip, none, none, pool), cell(conv, none, none, pool, pool, none)
+    assert function_of(of_sum) == function_of(sum_of) == "avg_pool_3x3(nor_conv_3x3(x))+avg_pool_3x3(x)"
 
 
 def test_neighbours() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxdarts.errors import InputError
-from jaxdarts.spaces import S5, Genotype, SearchSpace, count_edges
+from jaxdarts.spaces import S5, SPACES, Genotype, SearchSpace, count_edges, discretise, one_hot_choices
 
 TWO_NODES = SearchSpace.uniform("two", ("skip_connect", "sep_conv_3x3"), num_nodes=2)
 
@@ -129,3 +129,24 @@ def test_padding_is_masked() -> None:
     space = replace(TWO_NODES, normal=(("skip_connect",), *TWO_NODES.normal[1:]))
     np.testing.assert_array_equal(space.mask("normal")[:2], [[True, False], [True, True]])
     assert space.mask("reduce").all()
+
+
+@pytest.mark.parametrize("cell_type", ["Normal", "cells", "reduction", ""])
+def test_names_of_no_cell(cell_type: str) -> None:
+    """Every question about a cell refuses another name; it used to get the reduction cell's answer."""
+    for space in SPACES.values():
+        genotype = discretise(space, {cell: np.ones(space.alpha_shape(cell)) for cell in space.cell_types})
+        for question in (
+            space.operations,
+            space.alpha_shape,
+            space.mask,
+            lambda cell, space=space: space.choices(cell, 0),
+            lambda cell, space=space: one_hot_choices(space, cell, 0),
+            genotype.edges,
+            genotype.nodes,
+            genotype.concat,
+        ):
+            for cell in space.cell_types:
+                question(cell)
+            with pytest.raises(InputError, match=f"unknown cell type {cell_type!r}; choose from"):
+                question(cell_type)

@@ -6,12 +6,12 @@ import dataclasses
 from typing import ClassVar
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.checks import Check, at_least, check_choices, check_types, check_values, positive, unit
+from jaxdarts.runs.checks import Check, PlainFields, at_least, check_choices, check_types, check_values, positive, unit
 from jaxdarts.runs.search.config import PRECISIONS, SPLITS
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingConfig:
+class TrainingConfig(PlainFields):
     """How a network is trained from scratch, whichever it is. The defaults are those of the preset `quick`."""
 
     command: ClassVar[str]
@@ -80,7 +80,7 @@ class _Genotype:
 
     genotype: str = ""
     """What is trained: a published genotype's name such as DARTS_V2, a file (genotype.json, or the PyTorch codes'
-    Genotype(...) text), or the folder of a search."""
+    Genotype(...) text), that text itself, or the folder of a search."""
     space: str | None = None
     """Search space (a name or the path of a .toml file) that the genotype must belong to; None: any."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from jaxdarts.errors import shorten
 from jaxdarts.methods import RetrainState
 from jaxdarts.networks.macro import cells_text
 from jaxdarts.runs.compilation import enable_compilation_cache
@@ -183,7 +184,7 @@ class EvaluationRun(SteppedRun[RetrainState, EvaluationResult]):
             multiply_adds=cost.multiply_adds,
         )
         with one_line_errors("write", path):
-            title = Path(self.evaluation.config.genotype).name
+            title = shorten(Path(self.evaluation.config.genotype).name, 60)
             save_cells(result.genotype, path / "cells.svg", path / "cells.png", title=title)
         kept = ("test_error", "best_epoch", "best_test_error", "parameters", "multiply_adds")
         self.folder.write_json(RESULT_FILE, {name: getattr(result, name) for name in kept})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from jaxdarts.errors import shorten
 from jaxdarts.runs.evaluate.record import EvaluationRecord, best_epoch
 from jaxdarts.runs.pages import charts
 from jaxdarts.runs.pages.charts import FIRST, SECOND, THIRD, Line
@@ -29,7 +30,7 @@ def render_evaluation(run: EvaluationRecord) -> str:
     """The page as HTML."""
     config = run.config
     return render_page(
-        heading=f"{config.get('genotype', 'Genotype')} trained on {config.get('dataset', 'unknown data')}",
+        heading=f"{shorten(config.get('genotype', 'Genotype'), 60)} trained on {config.get('dataset', 'unknown data')}",
         name=run.name,
         facts={
             "Genotype": config.get("genotype"),

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxdarts.errors import InputError
+from jaxdarts.paths import is_folder
 from jaxdarts.spaces import Benchmark, DenseGenotype
 from jaxdarts.spaces.nasbench201 import NUM_CELLS, cell_index, cells
 
@@ -50,7 +51,7 @@ def convert(source: str | Path, target: str | Path) -> Benchmark:
     folder, target = Path(source), Path(target)
     if target.suffix != ".npz":
         raise InputError(f"target must be an .npz file; got {str(target)!r}")
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(
             f"source: {str(folder)!r} is no folder; unpack NATS-tss-v1_0-*-simple.tar, which holds a file for each cell"
         )

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxdarts.bilevel import alpha_product, set_hyperparameters
+from jaxdarts.bilevel import Parts, alpha_product, set_hyperparameters
 from jaxdarts.data import (
     Dataset,
     epoch_order,
@@ -102,6 +102,12 @@ def assemble(config: SearchConfig, together: int = 1) -> Search:
                 f"batch_size must be at most {len(part)}, the images in the part that {name} "
                 f"(data set {config.dataset!r}); got {config.batch_size}"
             )
+    if config.curvature_batches > len(valid) // config.batch_size:
+        raise InputError(
+            f"curvature_batches must be at most {len(valid) // config.batch_size}: the {len(valid)} images in the part "
+            f"that trains alpha (data set {config.dataset!r}) are so many batches of {config.batch_size}; "
+            f"got {config.curvature_batches}"
+        )
     problem = build_problem(config, space, dataset.num_classes, dataset.image_shape, together)
     method = build_method(config, problem)
     if method.relax is not None:
@@ -109,6 +115,7 @@ def assemble(config: SearchConfig, together: int = 1) -> Search:
     data = SearchData(*(on_device(dataset, part, mesh) for part in (train, valid)))
     steps = steps_per_epoch(len(train), config.batch_size)
     init, order = starting(config, jax.jit(method.init), len(train), mesh)
+    parts = Parts()  # of the steps and of the curvature, which have their mixed product in common
     return Search(
         config=config,
         mesh=mesh,
@@ -120,9 +127,9 @@ def assemble(config: SearchConfig, together: int = 1) -> Search:
         steps_per_epoch=steps,
         init=init,
         order=order,
-        step=_step(config, dataset, method, steps, mesh),
+        step=_step(config, dataset, method, steps, mesh, parts),
         validate=Validator(config, dataset, problem, data, mesh),
-        hessian_product=_hessian_product(config, dataset, problem, data, mesh),
+        hessian_product=parts.run(_hessian_product(config, dataset, problem, data, mesh)),
         benchmark=benchmark,
     )
 
@@ -161,9 +168,11 @@ def _with_temperature(config: SearchConfig, state: SearchState) -> SearchState:
 
 
 def _step(
-    config: SearchConfig, dataset: Dataset, method: SearchMethod, steps: int, mesh: Mesh | None
+    config: SearchConfig, dataset: Dataset, method: SearchMethod, steps: int, mesh: Mesh | None, parts: Parts
 ) -> Callable[..., tuple[SearchState, EpochSums, jax.Array]]:
     """One step on batches drawn on the device. The third result is finite as long as everything is."""
+
+    in_parts = parts.run(method.step)
 
     @jax.jit
     def draw(data: SearchData, draws: Draws, step: jax.Array) -> tuple[Batch, Batch]:
@@ -182,7 +191,7 @@ def _step(
     def step(
         state: SearchState, sums: EpochSums, data: SearchData, draws: Draws
     ) -> tuple[SearchState, EpochSums, jax.Array]:
-        state, info = method.step(state, *draw(data, draws, state.step))
+        state, info = in_parts(state, *draw(data, draws, state.step))
         return state, *accumulate(sums, info)
 
     return jax.jit(step, donate_argnums=(0, 1)) if is_whole(config) else step
@@ -201,8 +210,7 @@ def _hessian_product(
     Train-mode batch statistics, no augmentation, the same images in every epoch, so that the curve shows the search and
     not the choice of batch. Differs from RobustDARTS, which takes the last augmented batch of the epoch.
     """
-    size = data.valid.labels.shape[0]
-    held = np.arange(config.curvature_batches * config.batch_size).reshape(config.curvature_batches, -1) % size
+    held = np.arange(config.curvature_batches * config.batch_size).reshape(config.curvature_batches, -1)
 
     @jax.jit
     def inputs(state: SearchState, valid: Batch, indices: jax.Array) -> LossInputs:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
+from jaxdarts.runs.checks import PlainFields
+
 if TYPE_CHECKING:  # it imports JAX, for which --help should not wait
     from jaxdarts.methods import StoppingRule
 
@@ -17,7 +19,7 @@ POPULATION_MAPPINGS = ("auto", "vmap", "map")
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchConfig:
+class SearchConfig(PlainFields):
     """Everything that decides a search's result. `SearchConfig()` is the preset `quick`.
 
     `quick` differs from `paper` in size only, and in alpha's learning rate: ten times the published one, so that alpha

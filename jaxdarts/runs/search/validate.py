@@ -50,7 +50,7 @@ class Validator:
             state: SearchState, weights: Alpha, valid: Batch, indices: jax.Array, mask: jax.Array
         ) -> tuple[jax.Array, jax.Array]:
             batch = plain(config, dataset, valid, indices, mesh)
-            return eval_mode_sums(given, state.params, state.batch_stats, weights, batch, mask)
+            return eval_mode_sums(given, state.params, weights, batch, mask, batch_stats=state.batch_stats)
 
         self._sums = sums
         self._together = together or (1 if jax.default_backend() == "cpu" else _TOGETHER)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.paths import read_text
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig, check_evaluate_config
 from jaxdarts.runs.search.config import PRESETS, SearchConfig
@@ -64,11 +65,10 @@ def read_sweep(path: str | Path) -> Sweep:
         or the configuration of a run is not possible; the message names the file, and the run or the key.
     """
     path = Path(path)
+    text = read_text(path, "sweep")
     try:
-        tables = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise InputError(f"sweep: cannot read {str(path)!r}: {error.strerror}") from error
-    except ValueError as error:  # TOMLDecodeError, UnicodeDecodeError
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"sweep: {str(path)!r} is not TOML: {error}") from error
     try:
         _check_tables(tables)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted, unknown_choice
+from jaxdarts.paths import check_name, exists, is_file, is_folder
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import (
     CONFIG_FILE,
@@ -90,9 +91,10 @@ def run_sweep(
 
 def _check_folder(folder: Path, jobs: list[Job]) -> None:
     """Refuses a folder that is no sweep's, and runs in it that are not those of the file."""
-    if folder.exists() and not folder.is_dir():
+    check_name(folder, "sweep_dir")
+    if exists(folder) and not is_folder(folder):
         raise InputError(f"sweep_dir must be a folder; {str(folder)!r} is a file")
-    if folder.is_dir() and not (folder / SWEEP_FILE).is_file():
+    if is_folder(folder) and not is_file(folder / SWEEP_FILE):
         content = [
             entry.name for entry in folder.iterdir() if entry.name != LOCK_FILE and not entry.name.startswith(".")
         ]

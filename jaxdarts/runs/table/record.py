@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError
+from jaxdarts.paths import is_folder
 from jaxdarts.spaces import Architecture, CellSpace, genotype_from_json, space_from_json
 
 TABLE_FILE = "table.json"
@@ -69,7 +70,7 @@ def read_table(path: str | Path) -> Table:
     Raises:
       InputError: there is none, or it cannot be read; naming the file.
     """
-    path = Path(path) / TABLE_FILE if Path(path).is_dir() else Path(path)
+    path = Path(path) / TABLE_FILE if is_folder(path) else Path(path)
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError
+from jaxdarts.paths import is_file
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.folder import run_command
 from jaxdarts.runs.pages.charts import Values
@@ -51,7 +52,7 @@ def search_folders(paths: Sequence[Path]) -> list[Path]:
     """
     folders: list[Path] = []
     for path in paths:
-        if (path / SWEEP_FILE).is_file():
+        if is_file(path / SWEEP_FILE):
             done = [path / name for name, run in read_states(path).items() if run.get("state") == "done"]
             if not done:
                 raise InputError(f"run_dir: no run of the sweep in {str(path)!r} has finished yet")

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxdarts.paths import is_folder
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors
 from jaxdarts.runs.pages import charts
@@ -44,7 +45,7 @@ def write_regret(table_path: str | Path, run_dirs: Sequence[str | Path], output_
     folders = search_folders([Path(path) for path in run_dirs])
     runs = [run_regret(found, folder) for folder in folders]
     curves = group_curves(runs)
-    default = Path(table_path) if Path(table_path).is_dir() else Path(table_path).parent
+    default = Path(table_path) if is_folder(table_path) else Path(table_path).parent
     folder = default if output_dir is None else Path(output_dir)
     with one_line_errors("write", folder):
         folder.mkdir(parents=True, exist_ok=True)
