@@ -40,10 +40,11 @@ class _Seen:
 
     def notes(self, root: Path) -> list[str]:
         def said(files: list[Path], what: str) -> list[str]:
-            return [f"{len(files)} {what}, the first is {files[0].relative_to(root)}"] if files else []
+            first = repr(str(files[0].relative_to(root))) if files else ""  # a name may hold anything
+            return [f"{what}: {len(files)}, the first is {first}"] if files else []
 
-        return said(self.deeper, "pictures lie in a folder inside their class's folder and are read") + said(
-            self.skipped, "files are not read: no pictures of a known kind"
+        return said(self.deeper, "pictures read from folders inside a class's folder") + said(
+            self.skipped, "files not read, as they are no pictures of a known kind"
         )
 
 
@@ -66,14 +67,14 @@ def find_layout(source: str, root: Path) -> Layout:
         train_root = next((folder for folder in trains if _is_labelled(folder)), trains[0])
         test_root = next((folder for folder in tests if _is_labelled(folder)), None)
         left = [
-            folder.name
+            repr(folder.name)
             for folder in folders
             if folder not in (train_root, test_root) and _has_pictures(folder, by_name=True)
         ]
         if left:
-            notes.append(f"not read: {', '.join(left)} in {root}")
+            notes.append(f"not read: {', '.join(left)} beside {train_root.name!r}")
         if test_root is None and tests:
-            notes.append(f"no test part: {tests[0].name} holds no class folders with pictures")
+            notes.append(f"no test part: {tests[0].name!r} holds no class folders with pictures")
 
     names = tuple(folder.name for folder in _folders(train_root))
     if len(names) < 2:
@@ -154,6 +155,8 @@ def _looks_like_picture(file: Path) -> bool:
     """By its suffix, else by its first bytes."""
     if file.suffix.lower() in SUFFIXES:
         return True
+    if not file.is_file():  # a pipe would be waited for
+        return False
     Image.init()
     try:
         with Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN]):
