@@ -2,9 +2,9 @@
 
 from jaxdarts.data.augment import augment, cutout, normalise, random_crop, random_flip, take_batch, to_unit
 from jaxdarts.data.batches import epoch_order, eval_batches, random_batch_indices, steps_per_epoch, train_batch_indices
-from jaxdarts.data.dataset import Dataset, RawData, Request, make_dataset
+from jaxdarts.data.dataset import Dataset, RawData, Request, data_digest, make_dataset
 from jaxdarts.data.sources import DATASETS, STATISTICS, default_data_dir, load_dataset
-from jaxdarts.data.split import split_indices
+from jaxdarts.data.split import split_indices, split_note
 
 __all__ = [
     "DATASETS",
@@ -14,6 +14,7 @@ __all__ = [
     "Request",
     "augment",
     "cutout",
+    "data_digest",
     "default_data_dir",
     "epoch_order",
     "eval_batches",
@@ -24,6 +25,7 @@ __all__ = [
     "random_crop",
     "random_flip",
     "split_indices",
+    "split_note",
     "steps_per_epoch",
     "take_batch",
     "to_unit",

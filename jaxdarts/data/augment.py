@@ -6,7 +6,7 @@ Pure functions of typed keys, for jit. Axes: B examples, H rows, W columns, C ch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,17 +25,22 @@ def take_batch(arrays: Arrays, indices: Array) -> Arrays:
 
 
 def to_unit(images: Array) -> Array:
-    """float32 images: uint8 as pixel/255, floating-point values as they are."""
+    """Float images: uint8 as pixel/255, floating-point values as they are; float64 where JAX computes in it."""
     if images.dtype == jnp.uint8:
-        return images.astype(jnp.float32) / 255
-    return images.astype(jnp.float32)
+        return images.astype(_float()) / 255
+    return images.astype(_float())
 
 
 def normalise(images: Array, mean: Sequence[float] | ArrayLike, std: Sequence[float] | ArrayLike) -> Array:
-    """float32 [B, H, W, C]: (image - mean) / std, with `to_unit` images and mean and std [C] in its units."""
+    """Float [B, H, W, C]: (image - mean) / std, with `to_unit` images and mean and std [C] in its units."""
     per_channel = (1,) * (images.ndim - 1) + (-1,)
-    shift, scale = (jnp.asarray(values, jnp.float32).reshape(per_channel) for values in (mean, std))
+    shift, scale = (jnp.asarray(values, _float()).reshape(per_channel) for values in (mean, std))
     return (to_unit(images) - shift) / scale
+
+
+def _float() -> Any:
+    """JAX's float type: float32, or float64 inside a run in double precision."""
+    return jnp.result_type(float)
 
 
 def augment(
@@ -49,7 +54,7 @@ def augment(
     cutout_length: int = 0,
     cutout_probability: ArrayLike = 1.0,
 ) -> Array:
-    """Raw images [B, H, W, C] (uint8 or float) to augmented and normalised float32 [B, H, W, C].
+    """Raw images [B, H, W, C] (uint8 or float) to augmented and normalised floats [B, H, W, C].
 
     In the reference's order (RobustDARTS utils.py:263-323): crop from the image padded with zero *pixels*, horizontal
     flip with probability 1/2, normalise, cutout, which sets its square to 0 *after* normalisation. Every example has
@@ -98,5 +103,5 @@ def cutout(key: Array, image: Array, length: int, probability: ArrayLike = 1.0) 
         return (position >= centre - half) & (position < centre + half)
 
     square = covered(row_key, height)[:, None] & covered(column_key, width)[None, :]
-    square &= jax.random.bernoulli(apply_key, probability)
+    square &= jax.random.bernoulli(apply_key, jnp.asarray(probability, _float()))
     return jnp.where(square[..., None], 0, image)

@@ -38,9 +38,15 @@ def read_photos10(request: Request) -> RawData:
 
     Each photograph is cut into 64x64 blocks, and the blocks are dealt by the seed to three sets: the first half of the
     training images, the second half, the test images. A crop lies inside one block, so the two halves of the default
-    search split and the test set share no pixel; with `limit` each half is cut, with another split blocks are shared.
+    search split and the test set share no pixel; with `limit`, at least 20, each half is cut, with another split blocks
+    are shared.
     Classes take turns, so every prefix is balanced. Cost: under a second, then cached in the user's cache folder.
     """
+    least = 2 * len(PHOTOGRAPHS)
+    if request.limit is not None and request.limit < least:
+        raise InputError(
+            f"limit must be at least {least} for 'photos10', every class in each half; got {request.limit}"
+        )
     cache = _cache_file(request.seed)
     arrays = _load_cache(cache)
     if arrays is None:

@@ -77,8 +77,9 @@ def load_dataset(
       data_dir: folder with the prepared sets or the original CIFAR archives; by default `default_data_dir()`.
       download: fetch and prepare a tensorflow-datasets set that is missing (needs the tfds-prepare extra). Nothing is
         ever downloaded without it.
-      limit: use the first so many training examples, and the same part of the test set.
-      test_limit: use the first so many test examples, whatever `limit` is.
+      limit: use so many training examples, and the same part of the test set: the first ones, or drawn over the
+        classes where these leave one out (`Dataset.notes` then says so). At least one for each class.
+      test_limit: use so many test examples, whatever `limit` is.
       image_size: resize every image to this many pixels a side, at least 8.
       seed: chooses the crops of photos10; the other sets are fixed.
 

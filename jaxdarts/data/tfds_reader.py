@@ -7,6 +7,7 @@ import io
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,8 +15,9 @@ from typing import Any, NoReturn
 import numpy as np
 from PIL import Image
 
+from jaxdarts.data.classes import limited_indices
 from jaxdarts.data.dataset import RawData, Request, limited_sizes, one_line
-from jaxdarts.data.resize import resize_picture
+from jaxdarts.data.pictures import Changes, picture_pixels, quiet
 from jaxdarts.errors import InputError
 
 FORMATS = ("array_record", "tfrecord")
@@ -28,7 +30,8 @@ def read_tfds(request: Request) -> RawData:
     """An image classification set prepared by tensorflow-datasets: NAME[/CONFIG][:VERSION] under the data folder.
 
     Without a version the newest one there is read. Splits: train, and test (or else validation). Only what `limit`
-    leaves is decoded. Cost: about 0.2 ms for an image of 32x32. Nothing is downloaded unless `request.download`.
+    leaves is decoded: the first examples, or some of every class where these lack one (then all labels are read).
+    Cost: about 0.2 ms for an image of 32x32. Nothing is downloaded unless `request.download`.
     Raises InputError where nothing is prepared, the set is no image classification set, is stored in another format
     than array_record or tfrecord, or is incomplete or damaged.
     """
@@ -131,30 +134,57 @@ def _read_prepared(request: Request, source: str, folder: Path) -> RawData:
     )
 
     # Pillow decodes (tensorflow-datasets would prefer OpenCV where it is installed, with other pixels for JPEG).
-    partial = tfds.features.FeaturesDict({image_key: image, label_key: label})
     decoders = {image_key: tfds.decode.SkipDecoding()}
+    changes = Changes()
 
-    def read(split: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-        pictures = _Pictures(source, count, image.shape, request.image_size)
-        labels = np.empty(count, np.int64)
+    def examples(split: Any, features: dict[str, Any], count: int) -> Iterator[tuple[int, Any]]:
+        partial = tfds.features.FeaturesDict(features)
+        needed = {key: decoder for key, decoder in decoders.items() if key in features}
         for index, record in enumerate(islice(_records(source, split, file_format), count)):
-            try:
-                example = partial.deserialize_example_np(record, decoders=decoders)
-                labels[index] = example[label_key]
-                pictures.add(example[image_key])
-            except InputError:
-                raise
-            except Exception as error:
-                raise InputError(
-                    f"{source}: example {index} of {split.name!r} in {folder} is damaged: {one_line(error)}"
-                ) from error
-        return pictures.images, labels
+            with _damage_named(f"{source}: example {index} of {split.name!r} in {folder}"):
+                example = partial.deserialize_example_np(record, decoders=needed)
+            yield index, example
 
-    train_images, train_labels = read(splits["train"], num_train)
-    names = tuple(label.names) if label.names else tuple(str(value) for value in range(label.num_classes))
-    if test_name is None or num_test == 0:
-        return RawData(train_images, train_labels, None, None, names)
-    return RawData(train_images, train_labels, *read(splits[test_name], num_test), names)
+    def labels_of(split: Any, count: int) -> np.ndarray:
+        return np.array([example[label_key] for _, example in examples(split, {label_key: label}, count)], np.int64)
+
+    def read(split: Any, count: int, every_class: bool) -> tuple[np.ndarray, np.ndarray, str]:
+        kept, note = np.arange(count), ""
+        if count < split.num_examples and _lacks_classes(labels_of(split, count), label.num_classes):
+            kept, note = limited_indices(labels_of(split, split.num_examples), count, every_class=every_class)
+        pictures = _Pictures(source, count, image.shape, request.image_size, changes)
+        labels = np.empty(count, np.int64)
+        wanted = set(kept.tolist())
+        for index, example in examples(split, {image_key: image, label_key: label}, int(kept[-1]) + 1):
+            if index in wanted:
+                with _damage_named(f"{source}: example {index} of {split.name!r} in {folder}"):
+                    labels[pictures.index] = example[label_key]
+                    pictures.add(example[image_key])
+        return pictures.images, labels, note
+
+    with quiet():
+        train_images, train_labels, train_note = read(splits["train"], num_train, True)
+        names = tuple(label.names) if label.names else tuple(str(value) for value in range(label.num_classes))
+        if test_name is None or num_test == 0:
+            notes = (train_note, *changes.notes(num_train))
+            return RawData(train_images, train_labels, None, None, names, notes)
+        test_images, test_labels, test_note = read(splits[test_name], num_test, False)
+    notes = (train_note, test_note and f"of the test part, {test_note}", *changes.notes(num_train + num_test))
+    return RawData(train_images, train_labels, test_images, test_labels, names, notes)
+
+
+def _lacks_classes(labels: np.ndarray, num_classes: int) -> bool:
+    return len(np.unique(labels)) < num_classes
+
+
+@contextmanager
+def _damage_named(what: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} is damaged: {one_line(error)}") from error
 
 
 def _supervised_keys(source: str, features: dict[str, Any], supervised: Any) -> tuple[str, str]:
@@ -175,30 +205,29 @@ def _supervised_keys(source: str, features: dict[str, Any], supervised: Any) -> 
 class _Pictures:
     """Encoded pictures decoded into one array, which is made when the first one's size is known."""
 
-    def __init__(self, source: str, count: int, shape: tuple[int | None, ...], image_size: int | None) -> None:
-        self._source, self._count, self._image_size = source, count, image_size
+    def __init__(
+        self, source: str, count: int, shape: tuple[int | None, ...], image_size: int | None, changes: Changes
+    ) -> None:
+        self._source, self._count, self._image_size, self._changes = source, count, image_size, changes
         channels = shape[-1] or 3
         if channels not in _MODES:
             raise InputError(f"{source}: images with {channels} channels cannot be read; 1, 3 or 4 can")
-        self._mode, self._channels = _MODES[channels], channels
-        self._index = 0
+        self._mode = _MODES[channels]
+        self.index = 0
         self.images = np.empty((0, 0, 0, channels), np.uint8)
 
     def add(self, encoded: bytes) -> None:
         with Image.open(io.BytesIO(encoded)) as opened:
-            picture = opened if opened.mode == self._mode else opened.convert(self._mode)
-            if self._image_size is not None:
-                picture = resize_picture(picture, self._image_size)
-            pixels = np.asarray(picture).reshape(picture.height, picture.width, self._channels)
-        if self._index == 0:
+            pixels = picture_pixels(opened, self._mode, self._image_size, self._changes)
+        if self.index == 0:
             self.images = self._allocated(pixels.shape)
         if pixels.shape != self.images.shape[1:]:
             raise InputError(
                 f"{self._source}: images differ in size ({self.images.shape[1:3]} and {pixels.shape[:2]}); "
                 "give image_size (--image-size N) to resize all of them"
             )
-        self.images[self._index] = pixels
-        self._index += 1
+        self.images[self.index] = pixels
+        self.index += 1
 
     def _allocated(self, shape: tuple[int, ...]) -> np.ndarray:
         try:

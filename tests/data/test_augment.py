@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdarts.data.augment import augment, cutout, normalise, random_crop, random_flip, take_batch
+from jaxdarts.data.augment import augment, cutout, normalise, random_crop, random_flip, take_batch, to_unit
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -116,3 +116,17 @@ def test_take_batch_keeps_dtypes(images):
     assert batch.dtype == jnp.uint8
     np.testing.assert_array_equal(batch, images[[3, 3, 15]])
     np.testing.assert_array_equal(taken, [3, 3, 15])
+
+
+def test_images_are_float32_unless_jax_computes_in_float64(images):
+    """Constants and quotients are then exact to float64, in training and in measuring."""
+    expected = (images / 255.0 - np.array(MEAN)) / np.array(STD)
+    stored = jnp.asarray(images)
+    for dtype, tolerance in ((jnp.float32, 1e-5), (jnp.float64, 1e-14)):
+        with jax.enable_x64(dtype == jnp.float64):
+            augmented = augment(jax.random.key(0), stored, MEAN, STD, padding=0, flip=False)
+            for result in (normalise(stored, MEAN, STD), normalise(to_unit(stored), MEAN, STD), augmented):
+                assert result.dtype == dtype
+                np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance)
+            cut = augment(jax.random.key(0), stored, MEAN, STD, cutout_length=4, cutout_probability=0.5)
+            assert cut.dtype == dtype

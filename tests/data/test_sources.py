@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pytest
 
+from jaxdarts.data.dataset import RawData, data_digest, make_dataset
 from jaxdarts.data.sources import DATASETS, default_data_dir, load_dataset
 from jaxdarts.data.split import split_indices
 from jaxdarts.errors import InputError
@@ -61,3 +65,71 @@ def test_default_folder(monkeypatch):
     assert str(default_data_dir()) == "/somewhere"
     monkeypatch.delenv("TFDS_DATA_DIR")
     assert default_data_dir().name == "tensorflow_datasets"
+
+
+def _dataset(**changes):
+    images = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 1), dtype=np.uint8)
+    labels = np.tile([0, 1], 6)
+    raw = RawData(images, labels, images[:4], labels[:4], ("a", "b"))
+    return make_dataset("made", raw._replace(**changes))
+
+
+def test_the_digest_follows_whatever_is_learned_from():
+    first = data_digest(_dataset())
+    assert len(first) == 64 and first == data_digest(_dataset())
+    assert first == data_digest(dataclasses.replace(_dataset(), name="other", notes=("a note",)))
+    whole = _dataset()
+    images, labels = whole.train_images, whole.train_labels
+    one_pixel, one_label = images.copy(), labels.copy()
+    one_pixel[11, 7, 7, 0] ^= 1
+    one_label[11] ^= 1
+    others = [
+        {"train_images": one_pixel},
+        {"train_labels": one_label},
+        {"train_images": images[::-1]},
+        {"train_images": images / 255, "test_images": images[:4] / 255},
+        {"train_images": images[:, ::-1], "test_images": images[:4, ::-1]},
+        {"test_images": one_pixel[8:]},
+        {"test_labels": one_label[8:]},
+        {"test_images": None, "test_labels": None},
+        {"class_names": ("a", "c")},
+    ]
+    digests = {data_digest(_dataset(**changes)) for changes in others}
+    assert len(digests) == len(others) and first not in digests
+
+
+def test_the_digest_does_not_depend_on_how_arrays_lie_in_memory():
+    dataset = _dataset()
+    turned = np.asfortranarray(dataset.train_images)
+    swapped = dataset.train_labels.astype(">i4")
+    assert data_digest(dataclasses.replace(dataset, train_images=turned, train_labels=swapped)) == data_digest(dataset)
+
+
+def test_what_is_missing_from_a_part_is_noted():
+    assert _dataset().notes == ()
+    dataset = _dataset(class_names=("a", "b", "c"), notes=("read so",))
+    assert dataset.notes == (
+        "read so",
+        "the training part has no image of 1 of 3 classes, the first is 'c'",
+        "the test part has no image of 1 of 3 classes, the first is 'c'",
+    )
+
+
+def test_a_limit_is_drawn_over_the_classes_and_says_so(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (400, 8, 8, 1), dtype=np.uint8)
+    labels = np.repeat(np.arange(10), 40)
+    images[:, 0, 0, 0] = labels
+    np.savez(tmp_path / "s.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    dataset = load_dataset(f"npz:{tmp_path}/s.npz", limit=60)
+    for part, found in ((dataset.train_images, dataset.train_labels), (dataset.test_images, dataset.test_labels)):
+        np.testing.assert_array_equal(np.bincount(found), np.full(10, 6))
+        np.testing.assert_array_equal(part[:, 0, 0, 0], found)
+    assert dataset.notes == (
+        "60 of 400 images are drawn over the classes: the first ones hold 2 of 10 classes",
+        "of the test part, 60 of 400 images are drawn over the classes: the first ones hold 2 of 10 classes",
+    )
+    for name in (f"npz:{tmp_path}/s.npz", "digits"):
+        with pytest.raises(InputError, match="limit must be at least 10, an image for each class; got 9"):
+            load_dataset(name, limit=9)
+    with pytest.raises(InputError, match="limit must be at least 20 for 'photos10', every class in each half; got 19"):
+        load_dataset("photos10", limit=19)

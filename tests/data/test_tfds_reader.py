@@ -121,6 +121,36 @@ def test_limit_and_size(prepared):
     assert len(load_dataset("tfds:tiny:1.2.0", prepared, test_limit=2).test_images) == 2
 
 
+def test_a_limit_is_drawn_over_the_classes_where_the_first_examples_lack_one(prepared):
+    whole = load_dataset("tiny", prepared)
+    first = next(count for count in range(3, 13) if len(set(whole.train_labels[:count])) == 3)
+    dataset = load_dataset("tiny", prepared, limit=first)
+    np.testing.assert_array_equal(dataset.train_images, whole.train_images[:first])
+    assert not any("training" in note or note.startswith(f"{first} of") for note in dataset.notes)
+    names = [*NAMES, "dog"]  # a class without examples: nothing to draw
+    folder = prepared / "tiny" / "1.2.0"
+    (folder / "label.labels.txt").write_text("\n".join(names) + "\n")
+    features = json.loads((folder / "features.json").read_text())
+    features["featuresDict"]["features"]["label"]["classLabel"]["numClasses"] = "4"
+    (folder / "features.json").write_text(json.dumps(features))
+    dataset = load_dataset("tiny", prepared, limit=first)
+    np.testing.assert_array_equal(dataset.train_images, whole.train_images[:first])
+    assert "the training part has no image of 1 of 4 classes, the first is 'dog'" in dataset.notes
+    with pytest.raises(InputError, match="limit must be at least 3"):
+        load_dataset("tiny", prepared, limit=2)
+
+
+def test_a_drawn_limit_takes_pictures_with_their_labels(prepared, monkeypatch):
+    whole = load_dataset("tiny", prepared)
+    kept = np.array([1, 4, 10])
+    monkeypatch.setattr("jaxdarts.data.tfds_reader.limited_indices", lambda *_, **__: (kept, "drawn"))
+    monkeypatch.setattr("jaxdarts.data.tfds_reader._lacks_classes", lambda *_: True)
+    dataset = load_dataset("tiny", prepared, limit=3, test_limit=6)
+    np.testing.assert_array_equal(dataset.train_images, whole.train_images[kept])
+    np.testing.assert_array_equal(dataset.train_labels, whole.train_labels[kept])
+    assert "drawn" in dataset.notes
+
+
 def test_missing_damaged_and_short_shards(prepared):
     shard = next((prepared / "tiny" / "1.2.0").glob("tiny-train*"))
     content = shard.read_bytes()
