@@ -73,4 +73,4 @@ def test_the_version_is_the_one_to_cite() -> None:
 
 def test_files_that_are_not_python_are_in_the_package() -> None:
     package = Path(jaxdarts.__file__).parent
-    assert (package / "py.typed").exists() and (package / "runs" / "pages" / "report_template.html").exists()
+    assert (package / "py.typed").exists() and (package / "reports" / "report_template.html").exists()

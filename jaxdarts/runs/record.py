@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,6 @@ from jaxdarts.methods import StoppingRule, local_average
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.folder import CONFIG_FILE
 from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.pages.charts import Values, operation_strengths
 from jaxdarts.runs.search.config import SearchConfig, stopping_rule
 from jaxdarts.runs.search.diagnostics_form import check_diagnostics
 from jaxdarts.runs.search.events import Event, read_events
@@ -29,7 +29,9 @@ from jaxdarts.spaces import (
 )
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
-METRICS_FILE, DIAGNOSTICS_FILE = "metrics.jsonl", "diagnostics.json"
+METRICS_FILE, DIAGNOSTICS_FILE, REPORT_FILE = "metrics.jsonl", "diagnostics.json", "report.html"
+
+Values = Sequence[float | None]  # one entry an epoch; None where there is none
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,24 @@ def values_of(metrics: Sequence[Mapping[str, Any]], key: str) -> Values:
         _, data_set, quantity = key.split("/")
         return [((entry.get("benchmark") or {}).get(data_set) or {}).get(quantity) for entry in metrics]
     return [entry.get(key) for entry in metrics]
+
+
+def operation_strengths(
+    alpha: Sequence[Sequence[float | None]] | None, candidates: Sequence[int], temperature: float = 1.0
+) -> list[np.ndarray]:
+    """The softmax of alpha / temperature on every edge: float64[number of candidates]; NaN where alpha is missing.
+
+    Args:
+      alpha: [edges, operations], rows padded to the longest list of candidates.
+      candidates: how many entries of each row belong to a candidate; the others are left out of the softmax.
+      temperature: positive.
+    """
+    strengths = []
+    for edge, count in enumerate(candidates):
+        row = np.array(alpha[edge][:count] if alpha else [math.nan] * count, dtype=np.float64) / temperature
+        exponentials = np.exp(row - row.max())
+        strengths.append(exponentials / exponentials.sum())
+    return strengths
 
 
 def read_run(folder: Path) -> RunRecord:

@@ -9,8 +9,7 @@ from typing import Any
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs.folder import CONFIG_FILE
-from jaxdarts.runs.pages.charts import Values
-from jaxdarts.runs.record import read_config, read_epochs
+from jaxdarts.runs.record import Values, read_config, read_epochs
 from jaxdarts.spaces import Architecture, genotype_from_json
 
 RESULT_FILE = "result.json"

@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 
 from jaxdarts.methods import SearchState
 from jaxdarts.networks.macro import cells_text
-from jaxdarts.runs.folder import RunFolder, one_line_errors
+from jaxdarts.runs import reporting
+from jaxdarts.runs.folder import RunFolder
 from jaxdarts.runs.metrics import truncate_metrics
-from jaxdarts.runs.pages.draw import save_cells
 from jaxdarts.runs.record import DIAGNOSTICS_FILE, METRICS_FILE
 from jaxdarts.runs.search.assemble import Search
 from jaxdarts.runs.search.diagnostics import diagnose
 from jaxdarts.runs.search.events import EVENTS_FILE, Event
 from jaxdarts.runs.search.measure import select
 from jaxdarts.runs.search.regularisers import describe_regularisers
-from jaxdarts.runs.search.report import write_report
 from jaxdarts.runs.search.unused import unused_settings
 from jaxdarts.spaces import Architecture, genotype_from_json
 from jaxdarts.spaces.files import GENOTYPE_FILE
@@ -100,10 +99,7 @@ def write_result(
 
 def write_genotype(folder: RunFolder, genotype: Architecture, diagnostics: Mapping[str, Any], *, title: str) -> None:
     """The files of an ended run: drawn cells, diagnostics.json, genotype.json, which says that it has ended, report."""
-    path = folder.path
-    with one_line_errors("write", path):
-        save_cells(genotype, path / "cells.svg", path / "cells.png", title=title)
+    reporting.save_cells(genotype, folder.path, title)
     folder.write_json(DIAGNOSTICS_FILE, diagnostics)
     folder.write_json(GENOTYPE_FILE, genotype.to_json())
-    with one_line_errors("write", path / "report.html"):
-        write_report(path)
+    reporting.write_report(folder.path)

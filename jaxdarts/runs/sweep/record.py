@@ -11,8 +11,7 @@ from typing import Any
 from jaxdarts.errors import InputError
 from jaxdarts.runs.evaluate.record import RESULT_FILE
 from jaxdarts.runs.nasbench201.benchmark import TITLES, returned_value
-from jaxdarts.runs.pages.charts import Values
-from jaxdarts.runs.record import METRICS_FILE, read_epochs, read_run, result_folder, values_of
+from jaxdarts.runs.record import METRICS_FILE, Values, read_epochs, read_run, result_folder, values_of
 from jaxdarts.spaces.benchmark import DATA_SETS
 
 SWEEP_FILE = "sweep.json"

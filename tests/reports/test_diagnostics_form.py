@@ -12,7 +12,7 @@ import pytest
 from jaxdarts.report import main
 from jaxdarts.runs.search.diagnostics_form import check_diagnostics
 from jaxdarts.spaces import S1
-from tests.runs.test_report import synthetic_run
+from tests.reports.test_search import synthetic_run
 
 COUNTS = {"normal": 3, "reduce": 2}
 GOOD: dict[str, Any] = {

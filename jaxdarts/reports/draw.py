@@ -16,8 +16,8 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, PathPatc
 from matplotlib.path import Path as Curve
 from matplotlib.textpath import TextPath
 
+from jaxdarts.reports.graphs import CELL_NAMES, node_number
 from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.pages.graphs import CELL_NAMES, node_number
 from jaxdarts.spaces import Architecture
 
 INK, BACKGROUND, WIRE, NODE = "#1f2328", "#ffffff", "#8c959f", "#e9edf1"

@@ -10,8 +10,7 @@ from typing import Any
 from jaxdarts.errors import InputError
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.folder import run_command
-from jaxdarts.runs.pages.charts import Values
-from jaxdarts.runs.record import RunRecord, read_config, read_run
+from jaxdarts.runs.record import RunRecord, Values, read_config, read_run
 from jaxdarts.runs.search.config import CHANGEABLE_FIELDS, SearchConfig
 from jaxdarts.runs.sweep.record import SWEEP_FILE, read_states
 from jaxdarts.runs.table.record import Table

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import FIRST, SECOND, THIRD, Line
+from jaxdarts.reports.page import Quantities, card, render_page, time_text, versions_text
 from jaxdarts.runs.evaluate.record import EvaluationRecord, best_epoch
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import FIRST, SECOND, THIRD, Line
-from jaxdarts.runs.pages.page import Quantities, card, render_page, time_text, versions_text
 
 _QUANTITIES: Quantities = (
     ("train_loss", "Training loss", min),

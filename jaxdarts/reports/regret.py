@@ -8,15 +8,15 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import COLOURS, Line
+from jaxdarts.reports.draw import figure_to_svg
+from jaxdarts.reports.page import card, render_plain_page, table
+from jaxdarts.reports.regret_curves import Curve, RunRegret, check_finished, group_curves, run_regret, search_folders
+from jaxdarts.reports.table import cell_text
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import COLOURS, Line
-from jaxdarts.runs.pages.draw import figure_to_svg
-from jaxdarts.runs.pages.page import card, render_plain_page, table
 from jaxdarts.runs.table.record import Table, read_table
-from jaxdarts.runs.table.regret_curves import Curve, RunRegret, check_finished, group_curves, run_regret, search_folders
-from jaxdarts.runs.table.report import cell_text
 
 PAGE_FILE, CSV_FILE, FIGURE_FILE = "regret.html", "regret.csv", "regret.svg"
 

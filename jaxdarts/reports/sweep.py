@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError
+from jaxdarts.reports.draw import figure_to_svg
+from jaxdarts.reports.page import escape, render_plain_page, table
+from jaxdarts.reports.statistics import Estimate, Group, curvature_and_error, group_runs
+from jaxdarts.reports.sweep_charts import sweep_charts, sweep_figures
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors
-from jaxdarts.runs.pages.draw import figure_to_svg
-from jaxdarts.runs.pages.page import escape, render_plain_page, table
-from jaxdarts.runs.sweep.charts import sweep_charts, sweep_figures
 from jaxdarts.runs.sweep.file import VARIANT
 from jaxdarts.runs.sweep.record import QUANTITIES, SweepRecord, SweepRun, read_sweep_record, value_text
-from jaxdarts.runs.sweep.statistics import Estimate, Group, curvature_and_error, group_runs
 
 PAGE_FILE, CSV_FILE, MARKDOWN_FILE = "report.html", "table.csv", "table.md"
 _BENCHMARK = tuple(name for name in QUANTITIES if name.startswith("benchmark/"))

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from typing import Any, Protocol
 
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import Values
-from jaxdarts.runs.pages.draw import draw_cells
+from jaxdarts.reports import charts
+from jaxdarts.reports.draw import draw_cells
 from jaxdarts.runs.progress import format_seconds
+from jaxdarts.runs.record import Values
 from jaxdarts.spaces import Architecture
 
 # (key, name, which end is better, if one is); accuracies and errors are shown in percent
@@ -89,7 +89,7 @@ def render_plain_page(
 
 
 def _template() -> str:
-    return resources.files("jaxdarts.runs.pages").joinpath("report_template.html").read_text(encoding="utf-8")
+    return resources.files("jaxdarts.reports").joinpath("report_template.html").read_text(encoding="utf-8")
 
 
 def _fill(template: str, parts: Mapping[str, str]) -> str:

@@ -6,19 +6,28 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import COLOURS, Line
+from jaxdarts.reports.graphs import CELL_NAMES
+from jaxdarts.reports.page import card, escape, number, render_page, table, time_text, versions_text
+from jaxdarts.reports.search import SEARCH_QUANTITIES
 from jaxdarts.runs.evaluate.record import RESULT_FILE
 from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import COLOURS, Line, Values
-from jaxdarts.runs.pages.graphs import CELL_NAMES
-from jaxdarts.runs.pages.page import Quantities, card, escape, number, render_page, table, time_text, versions_text
-from jaxdarts.runs.record import METRICS_FILE, RunRecord, member_folder, read_diagnostics, read_run, result_folder
+from jaxdarts.runs.record import (
+    METRICS_FILE,
+    RunRecord,
+    Values,
+    member_folder,
+    read_diagnostics,
+    read_run,
+    result_folder,
+)
 from jaxdarts.runs.search.events import describe
 from jaxdarts.spaces import load_genotype
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 
-def render_population(folder: Path, config: Mapping[str, Any], quantities: Quantities) -> str:
+def render_population(folder: Path, config: Mapping[str, Any]) -> str:
     """The page as HTML; the numbers at its end are those of the member whose genotype is shown.
 
     Raises:
@@ -51,7 +60,7 @@ def render_population(folder: Path, config: Mapping[str, Any], quantities: Quant
         sections=_members(folder, members, names, found) + _curves(members, longest.epochs, names),
         config=config,
         run=shown,
-        quantities=quantities,
+        quantities=SEARCH_QUANTITIES,
     )
 
 

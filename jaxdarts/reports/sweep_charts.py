@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import COLOURS, MUTED, Line, Points, tidy_axes
-from jaxdarts.runs.pages.draw import INK
-from jaxdarts.runs.pages.page import card, escape
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import COLOURS, MUTED, Line, Points, tidy_axes
+from jaxdarts.reports.draw import INK
+from jaxdarts.reports.page import card, escape
 from jaxdarts.runs.sweep.record import SweepRecord, SweepRun, value_text
 
 _COLUMNS = 5  # of panels in a figure

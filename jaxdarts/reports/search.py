@@ -1,32 +1,22 @@
-"""What happened in a run, on one page that needs nothing else?"""
+"""What happened in a search, on one page?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
-from jaxdarts.runs.evaluate.config import EvaluateConfig
-from jaxdarts.runs.evaluate.record import read_evaluation
-from jaxdarts.runs.evaluate.report import render_evaluation
-from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.folder import one_line_errors, run_command
-from jaxdarts.runs.nasbench201.benchmark import BENCHMARK_QUANTITIES, benchmark_cards, benchmark_sentences
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import FIRST, SECOND, THIRD, Line
-from jaxdarts.runs.pages.draw import operation_colour
-from jaxdarts.runs.pages.graphs import CELL_NAMES, state_name
-from jaxdarts.runs.pages.page import Quantities, card, escape, number, render_page, time_text, versions_text
-from jaxdarts.runs.population.report import render_population
-from jaxdarts.runs.record import RunRecord, is_population, read_config, read_run
-from jaxdarts.runs.search.ending import ending, verdict_sentences
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import FIRST, SECOND, THIRD, Line
+from jaxdarts.reports.draw import operation_colour
+from jaxdarts.reports.ending import ending, verdict_sentences
+from jaxdarts.reports.graphs import CELL_NAMES, state_name
+from jaxdarts.reports.nasbench201 import BENCHMARK_QUANTITIES, benchmark_cards, benchmark_sentences
+from jaxdarts.reports.page import Quantities, card, escape, number, render_page, time_text, versions_text
+from jaxdarts.runs.record import RunRecord
 from jaxdarts.runs.search.events import STOP
 from jaxdarts.runs.search.regularisers import describe_regularisers
-from jaxdarts.runs.table.config import TabulateConfig
-from jaxdarts.runs.table.report import write_table_report
 
-REPORT_FILE = "report.html"
 SEARCH_QUANTITIES: Quantities = (
     ("train_loss", "Training loss", min),
     ("train_accuracy", "Training accuracy", max),
@@ -54,38 +44,8 @@ SEARCH_QUANTITIES: Quantities = (
 )
 
 
-def write_report(run_dir: str | Path) -> Path:
-    """Writes `report.html` from a search's or an evaluation's config.json, metrics.jsonl and what it ended with.
-
-    For the folder of a table, `write_table_report`.
-
-    The page loads nothing: pictures are inline. An unfinished run is reported as such, with its newest genotype.
-    The file is replaced as a whole. Takes one to three seconds.
-
-    Returns:
-      The path of the page.
-
-    Raises:
-      InputError: not the folder of a run, no epoch has ended yet, or a file in it cannot be read.
-      RunError: the page cannot be written.
-    """
-    path = Path(run_dir) / REPORT_FILE
-    config = read_config(Path(run_dir))
-    command = run_command(config)
-    if command == TabulateConfig.command:
-        return write_table_report(Path(run_dir))
-    if is_population(config):
-        page = render_population(Path(run_dir), config, SEARCH_QUANTITIES)
-    elif command == EvaluateConfig.command:
-        page = render_evaluation(read_evaluation(Path(run_dir)))
-    else:
-        page = _render(read_run(Path(run_dir)))
-    with one_line_errors("write", path):
-        write_atomically(path, page)
-    return path
-
-
-def _render(run: RunRecord) -> str:
+def render_search(run: RunRecord) -> str:
+    """The page as HTML."""
     strengths = "".join(_strengths(run, cell_type) for cell_type in run.space.cell_types)
     return render_page(
         heading=f"Search in {run.config.get('space', run.space.name)} on {run.config.get('dataset', 'unknown data')}",

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import FIRST, SECOND
-from jaxdarts.runs.pages.graphs import CELL_NAMES
-from jaxdarts.runs.pages.page import card, number, table
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import FIRST, SECOND
+from jaxdarts.reports.graphs import CELL_NAMES
+from jaxdarts.reports.page import card, number, table
 from jaxdarts.runs.record import DIAGNOSTICS_FILE, RunRecord
 from jaxdarts.runs.search.diagnostics_form import check_diagnostics
 from jaxdarts.runs.search.events import STOP, describe

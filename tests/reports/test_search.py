@@ -14,9 +14,9 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.report import main
+from jaxdarts.reports.write import write_report
 from jaxdarts.runs.metrics import append_metrics
-from jaxdarts.runs.pages.charts import operation_strengths
-from jaxdarts.runs.search.report import write_report
+from jaxdarts.runs.record import operation_strengths
 from jaxdarts.spaces import CELL_TYPES, DARTS, S1, S5, SearchSpace, discretise, space_to_json
 
 

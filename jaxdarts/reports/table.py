@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from jaxdarts.errors import InputError
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import FIRST
+from jaxdarts.reports.graphs import CELL_NAMES
+from jaxdarts.reports.page import card, render_plain_page, settings, table, versions_text
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import one_line_errors
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import FIRST
-from jaxdarts.runs.pages.graphs import CELL_NAMES
-from jaxdarts.runs.pages.page import card, render_plain_page, settings, table, versions_text
 from jaxdarts.runs.progress import format_seconds
 from jaxdarts.runs.table.record import Entry, Table, read_table
 from jaxdarts.spaces import Architecture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypedDict, Unpack
@@ -18,9 +17,8 @@ from matplotlib.image import imsave
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from jaxdarts.runs.pages.draw import BACKGROUND, INK, NODE, WIRE, figure_to_svg
-
-Values = Sequence[float | None]  # one entry an epoch; None where there is none
+from jaxdarts.reports.draw import BACKGROUND, INK, NODE, WIRE, figure_to_svg
+from jaxdarts.runs.record import Values
 
 COLOUR_MAP = "viridis"
 FIRST, SECOND, THIRD = "#2463c4", "#c2570c", "#1a7f4b"
@@ -259,24 +257,6 @@ def _replaceable(svg: str, variables: Mapping[str, str]) -> str:
     for colour, variable in variables.items():
         svg = svg.replace(f": {colour}", f": var(--{variable}, {colour})")
     return svg
-
-
-def operation_strengths(
-    alpha: Sequence[Sequence[float | None]] | None, candidates: Sequence[int], temperature: float = 1.0
-) -> list[np.ndarray]:
-    """The softmax of alpha / temperature on every edge: float64[number of candidates]; NaN where alpha is missing.
-
-    Args:
-      alpha: [edges, operations], rows padded to the longest list of candidates.
-      candidates: how many entries of each row belong to a candidate; the others are left out of the softmax.
-      temperature: positive.
-    """
-    strengths = []
-    for edge, count in enumerate(candidates):
-        row = np.array(alpha[edge][:count] if alpha else [math.nan] * count, dtype=np.float64) / temperature
-        exponentials = np.exp(row - row.max())
-        strengths.append(exponentials / exponentials.sum())
-    return strengths
 
 
 def heat_map(strengths: np.ndarray, low: float, high: float) -> str:
