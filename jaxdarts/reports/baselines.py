@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from jaxdarts.reports.charts import legend
 from jaxdarts.reports.draw import figure_to_svg
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.nasbench201.baselines import Curve
@@ -28,16 +30,18 @@ def write_curves(curves: Mapping[str, Curve], folder: str | Path, title: str, be
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    entries: list[tuple[str, Artist]] = []
     for name, curve in curves.items():
         queries = np.arange(1, len(curve.mean) + 1)
-        (line,) = axes.plot(queries, curve.mean, label=name, linewidth=2)
+        (line,) = axes.plot(queries, curve.mean, linewidth=2)
+        entries.append((name, line))
         axes.fill_between(queries, curve.low, curve.high, color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.axhline(best, color="#59636e", linewidth=0.8, linestyle=(0, (4, 3)), label="best cell")
+    entries.append(("best cell", axes.axhline(best, color="#59636e", linewidth=0.8, linestyle=(0, (4, 3)))))
     lowest = min(float(curve.low[min(9, len(curve.low) - 1)]) for curve in curves.values())
     axes.set(
         xlabel="cells queried", ylabel="test accuracy, %", title=title, ylim=(lowest, best + 0.05 * (best - lowest))
     )
-    axes.legend(frameon=False)
+    legend(figure, entries, columns=4)
     write_atomically(path / "baselines.svg", figure_to_svg(figure, "baselines"))
     return [path / "baselines.csv", path / "baselines.svg"]
 

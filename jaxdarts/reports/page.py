@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 
 from jaxdarts.reports import charts
 from jaxdarts.reports.draw import draw_cells
+from jaxdarts.reports.texts import escape
 from jaxdarts.runs.progress import format_seconds
 from jaxdarts.runs.record import Values
 from jaxdarts.spaces import Architecture
@@ -46,12 +46,11 @@ def render_page(
 ) -> str:
     """A whole page that loads nothing. `sections` is HTML between the cells and the genotype; all else is text."""
     cells = draw_cells(genotype)
-    shown = {fact: "not recorded" if value in (None, "") else value for fact, value in facts.items()}
     parts = {
         "title": escape(f"{heading} ({name})"),
         "heading": escape(heading),
         "subheading": escape(f"Run {name}"),
-        "facts": "".join(f"<div><dt>{fact}</dt><dd>{escape(value)}</dd></div>" for fact, value in shown.items()),
+        "facts": _facts(facts),
         "state": "" if finished else "unfinished",
         "outcome": escape(outcome),
         "cells_heading": cells_heading,
@@ -76,9 +75,7 @@ def render_plain_page(
         "title": escape(heading),
         "heading": escape(heading),
         "subheading": escape(subheading),
-        "facts": "".join(
-            f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items()
-        ),
+        "facts": _facts(facts),
         "state": "" if finished else "unfinished",
         "outcome": escape(outcome),
         "sections": sections,
@@ -86,6 +83,11 @@ def render_plain_page(
         "gradient": "none",
     }
     return _fill(before + "{{sections}}" + rest.partition("<!-- end of run -->")[2], parts)
+
+
+def _facts(facts: Mapping[str, object]) -> str:
+    shown = {fact: "not recorded" if value in (None, "") else value for fact, value in facts.items()}
+    return "".join(f"<div><dt>{escape(fact)}</dt><dd>{escape(value)}</dd></div>" for fact, value in shown.items())
 
 
 def _template() -> str:
@@ -164,8 +166,3 @@ def quantity(key: str, value: float | None) -> str:
 def number(value: float) -> str:
     """Four digits; whole numbers as they are."""
     return str(value) if isinstance(value, int) else f"{value:.4g}"
-
-
-def escape(value: object) -> str:
-    """Text as HTML."""
-    return html.escape(str(value))
