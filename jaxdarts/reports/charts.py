@@ -110,7 +110,8 @@ def line_figure(epochs: Sequence[int], lines: Sequence[Line], **options: Unpack[
             axes.fill_between(x, low, high, color=line.colour, alpha=0.15, linewidth=0)
     shared: dict[int, list[str]] = {}
     for epoch, text in options.get("marks", ()):
-        shared.setdefault(epoch, []).append(text)
+        if epochs[0] <= epoch <= epochs[-1]:
+            shared.setdefault(epoch, []).append(text)
     for epoch, texts in shared.items():
         axes.axvline(epoch, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
         axes.annotate(

@@ -213,7 +213,7 @@ def test_a_selecting_methods_accuracy_is_the_chosen_ones(sweep: Path, tmp_path: 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [('{"fields": [], "runs": []}', "no run of the sweep"), ("{", "cannot read"), ("{}", "does not describe a sweep")],
+    [('{"fields": [], "runs": []}', "no run of the sweep"), ("{", "cannot read"), ("{}", "runs is missing")],
 )
 def test_a_broken_or_empty_sweep(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "sweep.json").write_text(content)

@@ -9,10 +9,12 @@ from typing import Any
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs.folder import CONFIG_FILE
+from jaxdarts.runs.forms import NUMBER, Null
 from jaxdarts.runs.record import Values, read_config, read_epochs
 from jaxdarts.spaces import Architecture, genotype_from_json
 
 RESULT_FILE = "result.json"
+RESULT = {"test_error?": NUMBER, "best_test_error?": NUMBER, "best_epoch?": Null(int)}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jaxdarts.methods import SearchState
 from jaxdarts.networks.macro import cells_text
 from jaxdarts.runs import reporting
 from jaxdarts.runs.folder import RunFolder
-from jaxdarts.runs.metrics import truncate_metrics
+from jaxdarts.runs.metrics import as_json, truncate_metrics
 from jaxdarts.runs.record import DIAGNOSTICS_FILE, METRICS_FILE
 from jaxdarts.runs.search.assemble import Search
 from jaxdarts.runs.search.diagnostics import diagnose
@@ -100,6 +100,6 @@ def write_result(
 def write_genotype(folder: RunFolder, genotype: Architecture, diagnostics: Mapping[str, Any], *, title: str) -> None:
     """The files of an ended run: drawn cells, diagnostics.json, genotype.json, which says that it has ended, report."""
     reporting.save_cells(genotype, folder.path, title)
-    folder.write_json(DIAGNOSTICS_FILE, diagnostics)
+    folder.write_json(DIAGNOSTICS_FILE, as_json(diagnostics))  # a diverged search has NaN
     folder.write_json(GENOTYPE_FILE, genotype.to_json())
     reporting.write_report(folder.path)
