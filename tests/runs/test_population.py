@@ -115,7 +115,6 @@ def test_members_of_every_method_are_searches_of_their_own(
     method: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reporting, "write_report", lambda _: None)  # it takes as long as the search
-    monkeypatch.setattr(reporting, "save_cells", lambda *_: None)
     changes: dict[str, Any] = {"method": method, "retrain_epochs": 0, "spectrum_size": 0, "selection_samples": 10}
     changes |= {"strengths": "0.01,0.02"} if method in REGULARISATIONS else {"population": 2}
     config = tiny_config(folder, **changes, **EAGER)

@@ -93,7 +93,6 @@ def _told_by_l2() -> Any:
         patch.setitem(METHODS, "darts", told)
         patch.setitem(METHODS, "r-darts-l2", told)
         patch.setattr(reporting, "write_report", lambda _: None)
-        patch.setattr(reporting, "save_cells", lambda *_: None)
         yield
 
 

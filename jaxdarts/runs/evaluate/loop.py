@@ -181,7 +181,6 @@ class EvaluationRun(SteppedRun[RetrainState, EvaluationResult]):
             parameters=cost.parameters,
             multiply_adds=cost.multiply_adds,
         )
-        reporting.save_cells(result.genotype, path, Path(self.evaluation.config.genotype).name)
         kept = ("test_error", "best_epoch", "best_test_error", "parameters", "multiply_adds")
         self.folder.write_json(RESULT_FILE, {name: getattr(result, name) for name in kept})
         reporting.write_report(path)

@@ -214,7 +214,7 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
         chosen_by = "retraining" if self.population.config.retrain_epochs else "supernet"
         found |= {"member": best.index, "chosen_by": chosen_by, "candidates": [candidates[i] for i in order]}
         genotype = genotypes[best.index]
-        write_genotype(self.folder, genotype, found, title=best.search.space.name)
+        write_genotype(self.folder, genotype, found)
         return SearchResult(
             genotype, self.folder.path, read_metrics(self.metrics_path), joined(states if earlier else state)
         )

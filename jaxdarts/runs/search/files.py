@@ -93,13 +93,12 @@ def write_result(
     found = diagnose(search, state, genotype, returned["epoch"])
     if candidates is not None:
         found["candidates"] = [{"genotype": c.genotype.to_json(), "accuracy": c.accuracy} for c in candidates]
-    write_genotype(folder, genotype, found, title=search.space.name)
+    write_genotype(folder, genotype, found)
     return genotype
 
 
-def write_genotype(folder: RunFolder, genotype: Architecture, diagnostics: Mapping[str, Any], *, title: str) -> None:
-    """The files of an ended run: drawn cells, diagnostics.json, genotype.json, which says that it has ended, report."""
-    reporting.save_cells(genotype, folder.path, title)
+def write_genotype(folder: RunFolder, genotype: Architecture, diagnostics: Mapping[str, Any]) -> None:
+    """The files of an ended run: diagnostics.json, genotype.json, which says that it has ended, drawn cells, report."""
     folder.write_json(DIAGNOSTICS_FILE, as_json(diagnostics))  # a diverged search has NaN
     folder.write_json(GENOTYPE_FILE, genotype.to_json())
     reporting.write_report(folder.path)
