@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Unpack
 
 from jaxdarts.reports import charts
 from jaxdarts.reports.draw import draw_cells
 from jaxdarts.reports.texts import escape
+from jaxdarts.runs.files import write_atomically
+from jaxdarts.runs.folder import one_line_errors
 from jaxdarts.runs.progress import format_seconds
 from jaxdarts.runs.record import Values
 from jaxdarts.spaces import Architecture
@@ -114,6 +119,39 @@ def card(heading: str, chart: str, note: str = "") -> str:
     note = f'<p class="muted small">{note}</p>' if chart and note else ""
     chart = chart or '<p class="muted">Nothing was measured.</p>'
     return f'<section class="card"><h3>{heading}</h3>{chart}{note}</section>'
+
+
+def line_card(
+    heading: str,
+    identifier: str,
+    run: Numbers,
+    names: Mapping[str, str],
+    note: str = "",
+    *,
+    colours: Sequence[str] = charts.COLOURS,
+    stepped: bool = False,
+    **options: Unpack[charts.LineOptions],
+) -> str:
+    """A card with a line for each of a run's quantities, given with their names in the legend."""
+    lines = [
+        charts.Line(name, run.values(key), colour, stepped=stepped)
+        for (key, name), colour in zip(names.items(), colours, strict=False)
+    ]
+    return card(heading, charts.line_chart(identifier, run.epochs, lines, **options), note)
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Each file is replaced as a whole. Raises RunError where one cannot be written."""
+    for name, text in files.items():
+        with one_line_errors("write", folder / name):
+            write_atomically(folder / name, text)
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Comma-separated values; nothing for None."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
 
 
 def summary_table(run: Numbers, quantities: Quantities) -> str:

@@ -163,7 +163,8 @@ def _expect(value: Any, kind: type, name: str) -> Any:
     fits = _is(value, int | float) and abs(value) < _GREATEST if kind is float else _is(value, kind)
     if not fits or (kind is int and abs(value) >= 2**63):
         raise _wrong(name, _KINDS[kind], value)
-    return value
+    # Whole numbers that no array holds are measurements too.
+    return float(value) if kind is float and abs(value) >= 2**53 else value
 
 
 def _is(value: Any, kind: Any) -> bool:

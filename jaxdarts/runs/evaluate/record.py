@@ -29,7 +29,7 @@ class EvaluationRecord:
     finished: bool
 
     def values(self, key: str) -> Values:
-        """A quantity of every epoch; `valid_error` and `test_error` are what the accuracies leave."""
+        """A quantity of every epoch; `train_error`, `valid_error` and `test_error` are what the accuracies leave."""
         if key.endswith("_error"):
             accuracies = self.values(key.removesuffix("error") + "accuracy")
             return [None if value is None else 1 - value for value in accuracies]
