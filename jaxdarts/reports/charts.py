@@ -218,7 +218,7 @@ def scatter_chart(identifier: str, groups: Sequence[Points], labels: tuple[str, 
 def legend(figure: Figure, entries: Sequence[tuple[str, Artist]], *, columns: int, **style: Any) -> Legend:
     """A legend above the axes, which makes the figure higher if it needs more than two rows.
 
-    Names come afterwards: matplotlib leaves out entries whose names begin with `_`.
+    Names come afterwards: matplotlib leaves out entries whose names begin with `_` (3.9 even where they are given).
     """
     names = [label(name) for name, _ in entries]
     longest = max(map(len, names))
