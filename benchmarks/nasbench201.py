@@ -24,11 +24,11 @@ import numpy as np
 from _common import command, headline, setting, table, write_json
 
 from jaxdarts.errors import InputError
+from jaxdarts.reports.statistics import estimate
+from jaxdarts.reports.sweep_charts import sweep_figures
 from jaxdarts.runs.nasbench201.benchmark import ENVIRONMENT_VARIABLE, TITLES
-from jaxdarts.runs.sweep.charts import sweep_figures
 from jaxdarts.runs.sweep.loop import raise_for_failures, run_sweep
 from jaxdarts.runs.sweep.record import SweepRun, read_states, read_sweep_record
-from jaxdarts.runs.sweep.statistics import estimate
 from jaxdarts.spaces import Benchmark
 from jaxdarts.spaces.benchmark import DATA_SETS
 from jaxdarts.spaces.nasbench201 import NUM_CELLS

@@ -64,7 +64,7 @@ _MODULES = {
     "discretise": "spaces",
     "dominant_eigenvalue": "curvature",
     "dominant_eigenvalue_of_operator": "curvature",
-    "draw_cells": "runs.pages.draw",
+    "draw_cells": "reports.draw",
     "enable_compilation_cache": "runs.compilation",
     "extreme_eigenvalues": "curvature",
     "extreme_eigenvalues_of_operator": "curvature",
@@ -104,8 +104,8 @@ _MODULES = {
     "spectral_density": "curvature",
     "spectrum": "curvature",
     "supernet_cost": "networks",
-    "to_dot": "runs.pages.graphs",
-    "to_mermaid": "runs.pages.graphs",
+    "to_dot": "reports.graphs",
+    "to_mermaid": "reports.graphs",
     "to_torch": "interop",
     "top_eigenvalues": "curvature",
     "top_eigenvalues_of_operator": "curvature",
@@ -113,9 +113,9 @@ _MODULES = {
     "unrolled": "bilevel",
     "virtual_step_optimiser": "bilevel",
     "weight_optimiser": "bilevel",
-    "write_regret": "runs.table.regret_report",
-    "write_report": "runs.search.report",
-    "write_sweep_report": "runs.sweep.report",
+    "write_regret": "reports.regret",
+    "write_report": "reports.write",
+    "write_sweep_report": "reports.sweep",
 }
 
 __all__ = [
@@ -308,19 +308,19 @@ if TYPE_CHECKING:
         softmax_weights,
         supernet_cost,
     )
+    from jaxdarts.reports.draw import draw_cells
+    from jaxdarts.reports.graphs import to_dot, to_mermaid
+    from jaxdarts.reports.regret import write_regret
+    from jaxdarts.reports.sweep import write_sweep_report
+    from jaxdarts.reports.write import write_report
     from jaxdarts.runs.compilation import enable_compilation_cache, quicken_compilation
     from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig
     from jaxdarts.runs.evaluate.loop import EvaluationResult, run_evaluation
-    from jaxdarts.runs.pages.draw import draw_cells
-    from jaxdarts.runs.pages.graphs import to_dot, to_mermaid
     from jaxdarts.runs.search.config import PRESETS, SearchConfig
     from jaxdarts.runs.search.loop import SearchResult, run_search
-    from jaxdarts.runs.search.report import write_report
     from jaxdarts.runs.sweep.loop import run_sweep
-    from jaxdarts.runs.sweep.report import write_sweep_report
     from jaxdarts.runs.table.config import TabulateConfig
     from jaxdarts.runs.table.loop import TabulationResult, run_tabulation
-    from jaxdarts.runs.table.regret_report import write_regret
     from jaxdarts.spaces import (
         GENOTYPES,
         SPACES,

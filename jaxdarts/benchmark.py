@@ -39,7 +39,8 @@ def _run(argv: Sequence[str] | None) -> None:
         table = write_table(arguments.source, arguments.target)
         print(f"{arguments.target}: {', '.join(sorted(table.columns))}")
         return
-    from jaxdarts.runs.nasbench201.baselines import run_baselines, write_curves  # imports matplotlib
+    from jaxdarts.reports.baselines import write_curves  # imports matplotlib
+    from jaxdarts.runs.nasbench201.baselines import run_baselines
     from jaxdarts.spaces import Benchmark
 
     table = Benchmark.load(arguments.table)

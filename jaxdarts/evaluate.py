@@ -28,6 +28,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     from jaxdarts.runs.evaluate.loop import run_evaluation  # imports JAX, for which --help should not wait
     from jaxdarts.runs.processes import is_first
     from jaxdarts.runs.rendezvous import connect
+    from jaxdarts.runs.reporting import report_line
 
     quicken_compilation()
     connect(options, {"resume": options.resume, **dataclasses.asdict(config)})
@@ -41,7 +42,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
         best = f"{result.best_epoch + 1}/{config.epochs}, the best by validation accuracy"
         print(f"      test error {result.best_test_error:.2%} after epoch {best}")
     print(f"      {result.parameters:,} parameters, {result.multiply_adds:,} multiply-adds an image")
-    print(f"report: {result.run_dir / 'report.html'}")
+    print(report_line(result.run_dir))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def _regret(argv: Sequence[str] | None) -> None:
         "--output-dir", metavar="DIR", help="folder for regret.html, .csv and .svg; the table's if not given"
     )
     arguments = parser.parse_args(argv)
-    from jaxdarts.runs.table.regret_report import write_regret  # imports matplotlib, for which --help should not wait
+    from jaxdarts.reports.regret import write_regret  # imports matplotlib, for which --help should not wait
 
     print(f"report: {write_regret(arguments.table, arguments.run_dirs, arguments.output_dir)}")
 

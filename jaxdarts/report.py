@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from jaxdarts.errors import InputError, RunError
-from jaxdarts.paths import is_file
 from jaxdarts.runs.parser import CommandParser
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2
@@ -28,13 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     try:
         arguments = parser.parse_args(argv)
-        # These import matplotlib, for which --help should not wait.
-        from jaxdarts.runs.search.report import write_report
-        from jaxdarts.runs.sweep.record import SWEEP_FILE
-        from jaxdarts.runs.sweep.report import write_sweep_report
+        # Imports matplotlib, for which --help should not wait.
+        from jaxdarts.reports.write import write_report
 
-        is_sweep = is_file(Path(arguments.run_dir) / SWEEP_FILE)
-        print((write_sweep_report if is_sweep else write_report)(arguments.run_dir))
+        print(write_report(arguments.run_dir))
         return DONE
     except InputError as error:
         return _fail(error, BAD_INPUT)

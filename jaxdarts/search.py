@@ -27,6 +27,7 @@ def _search(argv: Sequence[str] | None) -> None:
     from jaxdarts.runs.compilation import quicken_compilation
     from jaxdarts.runs.processes import is_first
     from jaxdarts.runs.rendezvous import connect
+    from jaxdarts.runs.reporting import report_line
     from jaxdarts.runs.search.loop import (
         run_search,  # imports JAX, for which --help and a mistyped flag should not wait
     )
@@ -37,7 +38,7 @@ def _search(argv: Sequence[str] | None) -> None:
     result = run_search(config, run_dir, resume=options.resume)
     if not is_first():
         return
-    print(f"done: {result.genotype.to_text()}\nreport: {result.run_dir / 'report.html'}")
+    print(f"done: {result.genotype.to_text()}\n{report_line(result.run_dir)}")
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def _sweep(argv: Sequence[str] | None) -> None:
         from jaxdarts.runs.sweep.cluster import RayExecutor
 
         executor = RayExecutor(arguments.cluster, jobs=arguments.jobs, **options)
+    from jaxdarts.runs.reporting import report_line
     from jaxdarts.runs.sweep.loop import raise_for_failures, run_sweep  # imports JAX, for which --help should not wait
 
     result = run_sweep(
@@ -62,7 +63,7 @@ def _sweep(argv: Sequence[str] | None) -> None:
         executor=executor,
     )
     if any(entry["state"] == "done" for entry in result.states.values()):
-        print(f"report: {result.sweep_dir / 'report.html'}")
+        print(report_line(result.sweep_dir))
     raise_for_failures(result)
 
 

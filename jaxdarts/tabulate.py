@@ -24,6 +24,7 @@ def _tabulate(argv: Sequence[str] | None) -> None:
     config, options = parse_tabulate(argv)
     keep_freed_memory(config.batch_size, config.image_size, config.channels, config.cells)
     from jaxdarts.runs.compilation import quicken_compilation
+    from jaxdarts.runs.reporting import report_line
     from jaxdarts.runs.table.loop import run_tabulation  # imports JAX, for which --help should not wait
 
     quicken_compilation()
@@ -31,7 +32,7 @@ def _tabulate(argv: Sequence[str] | None) -> None:
     result = run_tabulation(config, run_dir, resume=options.resume)
     errors = list(result.table.errors.items())
     print(f"done: test errors from {errors[0][1]:.2%} to {errors[-1][1]:.2%}, the best of {errors[0][0].to_text()}")
-    print(f"report: {result.run_dir / 'report.html'}")
+    print(report_line(result.run_dir))
 
 
 if __name__ == "__main__":

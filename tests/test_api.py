@@ -66,6 +66,15 @@ def test_commands_are_imported_by_no_module() -> None:
                 assert node.module not in [f"jaxdarts.{name}" for name in COMMANDS], path
 
 
+def test_runs_know_the_reports_in_one_place_only() -> None:
+    """And there inside a function, so that a run loads them, and matplotlib, at its end."""
+    for path in (ROOT / "jaxdarts").rglob("*.py"):
+        lines = [line for line in path.read_text().splitlines() if "import" in line and "jaxdarts.reports" in line]
+        if path.parent.name == "reports" or path.parent == ROOT / "jaxdarts":
+            continue
+        assert lines == (["        from jaxdarts.reports import write"] if path.name == "reporting.py" else []), path
+
+
 def test_the_version_is_the_one_to_cite() -> None:
     assert f"version: {jaxdarts.__version__}\n" in (ROOT / "CITATION.cff").read_text()
     assert f"## [{jaxdarts.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
@@ -73,4 +82,4 @@ def test_the_version_is_the_one_to_cite() -> None:
 
 def test_files_that_are_not_python_are_in_the_package() -> None:
     package = Path(jaxdarts.__file__).parent
-    assert (package / "py.typed").exists() and (package / "runs" / "pages" / "report_template.html").exists()
+    assert (package / "py.typed").exists() and (package / "reports" / "report_template.html").exists()

@@ -19,7 +19,7 @@ def append_metrics(path: str | Path, record: Mapping[str, Any]) -> None:
     Arrays and array scalars become lists and numbers; NaN and infinities, which JSON lacks, become null. A last line
     that an earlier crash tore is removed first.
     """
-    line = json.dumps(_as_json(record), allow_nan=False) + "\n"
+    line = json.dumps(as_json(record), allow_nan=False) + "\n"
     with open(path, "a+b") as file:
         file.seek(0)
         content = file.read()
@@ -39,15 +39,27 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     Raises:
       InputError: an earlier line is not a JSON object; the message names the file and the line.
     """
-    path = Path(path)
-    lines = _whole_part(path.read_bytes()).splitlines() if path.exists() else []
     records = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         record = _parse(line)
         if not isinstance(record, dict):
             raise InputError(f"metrics: line {number} of {str(path)!r} is not a JSON object")
         records.append(record)
     return records
+
+
+def read_lines(path: str | Path) -> list[bytes]:
+    """The lines as they are, without a torn last one; none if there is no file.
+
+    Raises:
+      InputError: the file cannot be read.
+    """
+    try:
+        return _whole_part(Path(path).read_bytes()).splitlines()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"metrics: cannot read {str(path)!r}: {error.strerror or error}") from error
 
 
 def truncate_metrics(path: str | Path, num_epochs: int) -> None:
@@ -70,17 +82,18 @@ def _whole_part(content: bytes) -> bytes:
 def _parse(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except ValueError:  # covers JSONDecodeError and UnicodeDecodeError
+    except (ValueError, RecursionError):  # the first covers JSONDecodeError and UnicodeDecodeError
         return None
 
 
-def _as_json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
+    """The value as JSON has it: arrays as lists and numbers, NaN and infinities as None."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): _as_json(entry) for key, entry in value.items()}
+        return {str(key): as_json(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_as_json(entry) for entry in value]
+        return [as_json(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

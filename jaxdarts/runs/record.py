@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,24 +13,25 @@ import numpy as np
 from jaxdarts.errors import InputError, shorten
 from jaxdarts.methods import StoppingRule, local_average
 from jaxdarts.paths import is_file, is_folder
+from jaxdarts.runs import forms
 from jaxdarts.runs.checks import field_names
-from jaxdarts.runs.folder import CONFIG_FILE
-from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.pages.charts import Values, operation_strengths
+from jaxdarts.runs.folder import CONFIG_FILE, run_command
+from jaxdarts.runs.layouts import CHOICE, CONFIGS, DIAGNOSTICS, EPOCH, FACTS
+from jaxdarts.runs.metrics import read_lines
 from jaxdarts.runs.search.config import SearchConfig, stopping_rule
-from jaxdarts.runs.search.diagnostics_form import check_diagnostics
 from jaxdarts.runs.search.events import Event, read_events
 from jaxdarts.spaces import (
     Architecture,
     CellSpace,
     genotype_from_json,
-    load_genotype,
     load_space,
     space_from_json,
 )
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
-METRICS_FILE, DIAGNOSTICS_FILE = "metrics.jsonl", "diagnostics.json"
+METRICS_FILE, DIAGNOSTICS_FILE, REPORT_FILE = "metrics.jsonl", "diagnostics.json", "report.html"
+
+Values = Sequence[float | None]  # one entry an epoch; None where there is none
 
 
 @dataclass(frozen=True)
@@ -117,11 +118,31 @@ class RunRecord:
 def values_of(metrics: Sequence[Mapping[str, Any]], key: str) -> Values:
     """A quantity of every epoch in metrics.jsonl: one there, or `skip_CELL`, or `benchmark/DATASET/QUANTITY`."""
     if key.startswith("skip_"):
-        return [entry.get("skip_connections", {}).get(key.removeprefix("skip_")) for entry in metrics]
+        return [(entry.get("skip_connections") or {}).get(key.removeprefix("skip_")) for entry in metrics]
     if key.startswith("benchmark/"):
         _, data_set, quantity = key.split("/")
         return [((entry.get("benchmark") or {}).get(data_set) or {}).get(quantity) for entry in metrics]
     return [entry.get(key) for entry in metrics]
+
+
+def operation_strengths(
+    alpha: Sequence[Sequence[float | None]] | None, candidates: Sequence[int], temperature: float = 1.0
+) -> list[np.ndarray]:
+    """The softmax of alpha / temperature on every edge: float64[number of candidates]; NaN where alpha is missing.
+
+    Args:
+      alpha: [edges, operations], rows padded to the longest list of candidates.
+      candidates: how many entries of each row belong to a candidate; the others are left out of the softmax.
+      temperature: positive.
+    """
+    strengths = []
+    for edge, count in enumerate(candidates):
+        row = np.array(alpha[edge][:count] if alpha else [math.nan] * count, dtype=np.float64) / temperature
+        if len(row) < count:
+            raise ValueError(f"edge {edge} has {len(row)} of {count} entries")
+        exponentials = np.exp(row - row.max())
+        strengths.append(exponentials / exponentials.sum())
+    return strengths
 
 
 def read_run(folder: Path) -> RunRecord:
@@ -133,19 +154,30 @@ def read_run(folder: Path) -> RunRecord:
     config = read_config(folder)
     metrics = read_epochs(folder)
     finished = (folder / GENOTYPE_FILE).exists()
-    return RunRecord(
+    genotype = read_genotype(folder) if finished else genotype_from_json(metrics[-1].get("genotype") or {})
+    space = _space(config)
+    if genotype.cell_types != space.cell_types:
+        raise InputError(f"run_dir: the genotype of {str(folder)!r} is not one of its space {space.name!r}")
+    record = RunRecord(
         name=folder.resolve().name,
         config=config,
-        space=_space(config),
+        space=space,
         epochs=tuple(entry["epoch"] for entry in metrics),
         metrics=tuple(metrics),
-        genotype=load_genotype(folder / GENOTYPE_FILE)
-        if finished
-        else genotype_from_json(metrics[-1].get("genotype") or {}),
+        genotype=genotype,
         finished=finished,
         events=tuple(read_events(folder)),
         diagnostics=read_diagnostics(folder) if finished else None,
     )
+    epoch = (record.diagnostics or {}).get("epoch", record.epochs[-1])
+    if epoch not in record.epochs:
+        raise InputError(f"run_dir: {str(folder / DIAGNOSTICS_FILE)!r} names epoch {epoch}, which {METRICS_FILE} lacks")
+    return record
+
+
+def read_genotype(folder: Path) -> Architecture:
+    """The one that a run has returned. Raises InputError if it cannot be read."""
+    return genotype_from_json(forms.read_json(folder / GENOTYPE_FILE, forms.genotype))
 
 
 def member_folder(folder: Path, member: int) -> Path:
@@ -162,7 +194,8 @@ def result_folder(folder: Path) -> Path:
     """Of a search its own folder; of a population that of the member whose genotype is returned, or the first's."""
     if not is_population(read_config(folder)):
         return folder
-    return member_folder(folder, (read_diagnostics(folder) or {}).get("member", 0))
+    found = read_choice(folder, len(read_config(folder)["members"])) or {}
+    return member_folder(folder, found.get("member", 0))
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -177,48 +210,61 @@ def read_config(folder: Path) -> dict[str, Any]:
         )
     if not is_file(folder / CONFIG_FILE):
         raise InputError(f"run_dir: {str(folder)!r} holds no {CONFIG_FILE}, so it is not the folder of a run")
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"run_dir: cannot read {str(folder / CONFIG_FILE)!r}: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"run_dir: {str(folder / CONFIG_FILE)!r} does not hold a configuration")
-    return config
+    path = folder / CONFIG_FILE
+    command = run_command(forms.read_json(path, FACTS))
+    return forms.read_json(path, FACTS | CONFIGS[command])
 
 
-def read_epochs(folder: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.jsonl: at least one, each with its epoch.
+def read_epochs(folder: Path, form: Mapping[str, Any] = EPOCH) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl: at least one, each with its epoch, in order.
 
     Raises:
       InputError: no epoch has ended yet, or the file cannot be read.
     """
-    metrics = read_metrics(folder / METRICS_FILE)
-    if not metrics:
+    path = folder / METRICS_FILE
+    lines = read_lines(path)
+    if not lines:
         raise InputError(f"run_dir: {str(folder)!r} has no finished epoch yet; a report needs one")
-    for number, entry in enumerate(metrics, start=1):
-        if not isinstance(entry.get("epoch"), int):
-            raise InputError(f"metrics: line {number} of {str(folder / METRICS_FILE)!r} names no epoch")
-    return metrics
+    entries = [forms.parse_json(line, form, path, where=f"line {number}") for number, line in enumerate(lines, start=1)]
+    epochs = [entry["epoch"] for entry in entries]
+    for number, (before, epoch) in enumerate(zip([-1, *epochs], epochs, strict=False), start=1):
+        if epoch <= before and form is EPOCH:
+            raise InputError(f"run_dir: line {number} of {str(path)!r}: epoch {epoch} follows {before}")
+    return entries
 
 
 def read_diagnostics(folder: Path) -> Mapping[str, Any] | None:
     """None for a run of an older version, which has none. Fields may be missing."""
     path = folder / DIAGNOSTICS_FILE
+    return forms.read_json(path, forms.loose(DIAGNOSTICS)) if path.exists() else None
+
+
+def read_choice(folder: Path, members: int) -> Mapping[str, Any] | None:
+    """The diagnostics.json of a population of so many members: which of them was chosen, and by what."""
+    path = folder / DIAGNOSTICS_FILE
     if not path.exists():
         return None
+    found = forms.read_json(path, CHOICE)
+    named = [entry["member"] for entry in found["candidates"]]
+    if found["member"] not in named or sorted(named) != list(range(members)):
+        raise InputError(f"run_dir: {str(path)!r}: candidates must name each of {members} members once; got {named}")
+    return found
+
+
+def complete_diagnostics(run: RunRecord) -> Mapping[str, Any] | None:
+    """What is known about the end of a search, with every field. Raises InputError if one is missing."""
+    if not run.diagnostics:
+        return None
+    counts = dict.fromkeys(run.genotype.cell_types, int)
+    form = {**DIAGNOSTICS, "operations": dict.fromkeys(("skip_connect", "parameter_free", "all"), counts)}
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"run_dir: cannot read {str(path)!r}: {error}") from error
-    return check_diagnostics(value, path)
+        return forms.fit(run.diagnostics, form, "")
+    except InputError as error:
+        path = str(Path(run.name) / DIAGNOSTICS_FILE)
+        raise InputError(f"run_dir: {path!r} is not what jaxdarts writes: {error}") from error
 
 
 def _space(config: Mapping[str, Any]) -> CellSpace:
     """As recorded in the run, since a space's file may be gone or changed; else by its name."""
     recorded = config.get("search_space")
-    if recorded is None:
-        return load_space(str(config.get("space")))
-    try:
-        return space_from_json(recorded)
-    except (InputError, TypeError) as error:
-        raise InputError(f"run_dir: search_space in {CONFIG_FILE} is not a search space: {error}") from error
+    return load_space(str(config.get("space"))) if recorded is None else space_from_json(recorded)

@@ -17,14 +17,13 @@ import pytest
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.methods import METHODS, REGULARISATIONS, Stop
-from jaxdarts.runs import stepping
+from jaxdarts.runs import reporting, stepping
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.population import loop as population_loop
 from jaxdarts.runs.population import selection
 from jaxdarts.runs.population.members import describe_member, member_configs
 from jaxdarts.runs.population.selection import ranking
 from jaxdarts.runs.population.steps import assemble_population, devices_for, joined, side_by_side, stack, unstack
-from jaxdarts.runs.search import files as search_files
 from jaxdarts.runs.search.assemble import assemble
 from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.runs.search.events import read_events
@@ -115,8 +114,7 @@ def test_a_member_is_the_search_that_its_config_asks_for(folder: Path, unbroken:
 def test_members_of_every_method_are_searches_of_their_own(
     method: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_files, "write_report", lambda _: None)  # it takes as long as the search
-    monkeypatch.setattr(search_files, "save_cells", lambda *_, **__: None)
+    monkeypatch.setattr(reporting, "write_report", lambda _: None)  # it takes as long as the search
     changes: dict[str, Any] = {"method": method, "retrain_epochs": 0, "spectrum_size": 0, "selection_samples": 10}
     changes |= {"strengths": "0.01,0.02"} if method in REGULARISATIONS else {"population": 2}
     config = tiny_config(folder, **changes, **EAGER)

@@ -14,13 +14,12 @@ import pytest
 
 from jaxdarts.bilevel import get_hyperparameters
 from jaxdarts.methods import METHODS, RollBack, SearchMethod, SearchProblem, Stop, Verdict, darts
-from jaxdarts.runs import stepping
+from jaxdarts.runs import reporting, stepping
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.population.loop import PopulationRun
 from jaxdarts.runs.population.member import Member
 from jaxdarts.runs.population.members import member_configs
 from jaxdarts.runs.population.rounds import epoch_in, last_round, round_of
-from jaxdarts.runs.search import files as search_files
 from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.runs.search.events import ROLL_BACK, STOP, Event, read_events
 from jaxdarts.runs.search.loop import SearchResult, run_search
@@ -93,8 +92,7 @@ def _told_by_l2() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METHODS, "darts", told)
         patch.setitem(METHODS, "r-darts-l2", told)
-        patch.setattr(search_files, "write_report", lambda _: None)
-        patch.setattr(search_files, "save_cells", lambda *_, **__: None)
+        patch.setattr(reporting, "write_report", lambda _: None)
         yield
 
 

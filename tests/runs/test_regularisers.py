@@ -15,9 +15,9 @@ import pytest
 
 from jaxdarts.bilevel import get_hyperparameters, set_hyperparameters
 from jaxdarts.errors import InputError
+from jaxdarts.runs import reporting
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.record import read_run
-from jaxdarts.runs.search import files as search_files
 from jaxdarts.runs.search import loop
 from jaxdarts.runs.search.assemble import EpochSums, assemble
 from jaxdarts.runs.search.config import SearchConfig
@@ -175,7 +175,7 @@ def test_death_after_a_roll_back_changes_nothing(
     folder: Path, adapted: SearchResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, path = tiny_config(folder, method="darts-ada", **EAGER, **BOTH), folder / "killed"
-    monkeypatch.setattr(search_files, "write_report", lambda _: None)  # it takes as long as the search
+    monkeypatch.setattr(reporting, "write_report", lambda _: None)  # it takes as long as the search
     with death_at(loop._Run, "_save", 5):
         run(config, path)
     assert_same_result(run(config, path, resume=True), adapted)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted
+from jaxdarts.reports.table import write_table_report
 from jaxdarts.runs.command_line import parse_tabulate
 from jaxdarts.runs.evaluate.config import EvaluateConfig
 from jaxdarts.runs.evaluate.loop import run_evaluation
@@ -22,7 +23,6 @@ from jaxdarts.runs.table import loop as tabulate_loop
 from jaxdarts.runs.table.config import check_tabulate_config
 from jaxdarts.runs.table.loop import TabulationResult, run_tabulation
 from jaxdarts.runs.table.record import Entry, read_table
-from jaxdarts.runs.table.report import write_table_report
 from jaxdarts.spaces import Genotype, load_space
 from tests.runs.tiny import tiny_tabulation
 

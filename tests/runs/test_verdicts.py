@@ -14,6 +14,7 @@ import pytest
 from jaxdarts.bilevel import get_hyperparameters, set_hyperparameters
 from jaxdarts.errors import RunError
 from jaxdarts.methods import SearchState
+from jaxdarts.runs import reporting
 from jaxdarts.runs.metrics import read_metrics
 from jaxdarts.runs.schedules import start_epoch
 from jaxdarts.runs.search import files as search_files
@@ -133,7 +134,7 @@ def test_death_around_a_roll_back_changes_nothing(
 ) -> None:
     """Killed before a checkpoint is written, or between it and the files."""
     config, path = tiny_config(folder, method="darts-ada", **EAGER), folder / f"killed_{function}{call}"
-    monkeypatch.setattr(search_files, "write_report", lambda _: None)  # it takes as long as the search
+    monkeypatch.setattr(reporting, "write_report", lambda _: None)  # it takes as long as the search
     with death_at(loop._Run, function, call):
         run(config, path)
     resumed = run(config, path, resume=True)

@@ -6,21 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from jaxdarts.errors import shorten
 from jaxdarts.methods import RetrainState
 from jaxdarts.networks.macro import cells_text
+from jaxdarts.runs import reporting
 from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.device import device_name, precision
 from jaxdarts.runs.devices import traced_for
 from jaxdarts.runs.evaluate.assemble import Evaluation, RetrainSums, assemble_evaluation, choose_genotype
 from jaxdarts.runs.evaluate.config import EvaluateConfig, check_evaluate_config
 from jaxdarts.runs.evaluate.record import RESULT_FILE, best_epoch, recorded_genotype
-from jaxdarts.runs.folder import RunFolder, one_line_errors
+from jaxdarts.runs.folder import RunFolder
 from jaxdarts.runs.interrupt import Interrupt, catch_interrupts
 from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.pages.draw import save_cells
 from jaxdarts.runs.schedules import drop_path, learning_rate
-from jaxdarts.runs.search.report import write_report
 from jaxdarts.runs.stepping import SteppedRun, check_run_dir, open_run_dir
 from jaxdarts.spaces import Architecture
 from jaxdarts.spaces.files import GENOTYPE_FILE
@@ -183,13 +181,9 @@ class EvaluationRun(SteppedRun[RetrainState, EvaluationResult]):
             parameters=cost.parameters,
             multiply_adds=cost.multiply_adds,
         )
-        with one_line_errors("write", path):
-            title = shorten(Path(self.evaluation.config.genotype).name, 60)
-            save_cells(result.genotype, path / "cells.svg", path / "cells.png", title=title)
         kept = ("test_error", "best_epoch", "best_test_error", "parameters", "multiply_adds")
         self.folder.write_json(RESULT_FILE, {name: getattr(result, name) for name in kept})
-        with one_line_errors("write", path / "report.html"):
-            write_report(path)
+        reporting.write_report(path)
         return result
 
 

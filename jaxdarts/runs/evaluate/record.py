@@ -9,11 +9,12 @@ from typing import Any
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs.folder import CONFIG_FILE
-from jaxdarts.runs.pages.charts import Values
-from jaxdarts.runs.record import read_config, read_epochs
+from jaxdarts.runs.forms import NUMBER, Null
+from jaxdarts.runs.record import Values, read_config, read_epochs
 from jaxdarts.spaces import Architecture, genotype_from_json
 
 RESULT_FILE = "result.json"
+RESULT = {"test_error?": NUMBER, "best_test_error?": NUMBER, "best_epoch?": Null(int)}
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class EvaluationRecord:
     finished: bool
 
     def values(self, key: str) -> Values:
-        """A quantity of every epoch; `valid_error` and `test_error` are what the accuracies leave."""
+        """A quantity of every epoch; `train_error`, `valid_error` and `test_error` are what the accuracies leave."""
         if key.endswith("_error"):
             accuracies = self.values(key.removesuffix("error") + "accuracy")
             return [None if value is None else 1 - value for value in accuracies]

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from jaxdarts.errors import InputError, unknown_choice
-from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.pages.draw import figure_to_svg
 from jaxdarts.spaces import Benchmark, DenseGenotype
 from jaxdarts.spaces.benchmark import DATA_SETS
 from jaxdarts.spaces.nasbench201 import NUM_CELLS, OPERATIONS, cell_index, cells
@@ -137,35 +130,3 @@ def _curve(runs: np.ndarray) -> Curve:
     mean, std = runs.mean(axis=0), runs.std(axis=0, ddof=1)
     half = _CONFIDENCE * std / np.sqrt(len(runs))
     return Curve(mean, mean - half, mean + half, std)
-
-
-def write_curves(curves: Mapping[str, Curve], folder: str | Path, title: str, best: float) -> list[Path]:
-    """Writes `baselines.csv`, a row for each baseline and query, and `baselines.svg`. Returns their paths."""
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["baseline", "queries", *Curve._fields])
-    writer.writerows(_rows(curves))
-    write_atomically(path / "baselines.csv", text.getvalue())
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name, curve in curves.items():
-        queries = np.arange(1, len(curve.mean) + 1)
-        (line,) = axes.plot(queries, curve.mean, label=name, linewidth=2)
-        axes.fill_between(queries, curve.low, curve.high, color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.axhline(best, color="#59636e", linewidth=0.8, linestyle=(0, (4, 3)), label="best cell")
-    lowest = min(float(curve.low[min(9, len(curve.low) - 1)]) for curve in curves.values())
-    axes.set(
-        xlabel="cells queried", ylabel="test accuracy, %", title=title, ylim=(lowest, best + 0.05 * (best - lowest))
-    )
-    axes.legend(frameon=False)
-    write_atomically(path / "baselines.svg", figure_to_svg(figure, "baselines"))
-    return [path / "baselines.csv", path / "baselines.svg"]
-
-
-def _rows(curves: Mapping[str, Curve]) -> Iterator[list[object]]:
-    for name, curve in curves.items():
-        for query, values in enumerate(zip(*curve, strict=True), start=1):
-            yield [name, query, *(f"{value:.4f}" for value in values)]

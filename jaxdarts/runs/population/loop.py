@@ -13,7 +13,7 @@ import numpy as np
 from jaxdarts.bilevel import set_hyperparameters
 from jaxdarts.errors import RunInterrupted
 from jaxdarts.methods import RollBack, SearchState
-from jaxdarts.runs import tensorboard
+from jaxdarts.runs import reporting, tensorboard
 from jaxdarts.runs.folder import CONFIG_FILE, RunFolder, one_line_errors, run_facts
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.metrics import append_metrics, read_metrics
@@ -21,13 +21,12 @@ from jaxdarts.runs.population.member import Member
 from jaxdarts.runs.population.members import describe_fields, describe_member
 from jaxdarts.runs.population.selection import Retrained, ranking, retrain, retrain_config
 from jaxdarts.runs.population.steps import Population, apart, joined, stack
-from jaxdarts.runs.record import DIAGNOSTICS_FILE, member_folder
+from jaxdarts.runs.record import DIAGNOSTICS_FILE, REPORT_FILE, member_folder
 from jaxdarts.runs.schedules import start_epoch
 from jaxdarts.runs.search.assemble import EpochSums
 from jaxdarts.runs.search.events import describe, make_event
 from jaxdarts.runs.search.files import SearchResult, search_facts, write_genotype, write_result
 from jaxdarts.runs.search.measure import measure_epoch
-from jaxdarts.runs.search.report import REPORT_FILE, write_report
 from jaxdarts.runs.stepping import SteppedRun
 from jaxdarts.spaces import Architecture, load_genotype
 from jaxdarts.spaces.files import GENOTYPE_FILE
@@ -204,7 +203,7 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
             if not (member.folder.path / GENOTYPE_FILE).exists():
                 self._conclude_member(member, states[member.index])
             elif not (member.folder.path / REPORT_FILE).exists():  # killed between the two
-                write_report(member.folder.path)
+                reporting.write_report(member.folder.path)
         genotypes = [load_genotype(member.folder.path / GENOTYPE_FILE) for member in self.members]
         candidates = (
             self._retrained(genotypes) if self.population.config.retrain_epochs else self._as_searched(genotypes)
@@ -215,7 +214,7 @@ class PopulationRun(SteppedRun[SearchState, SearchResult]):
         chosen_by = "retraining" if self.population.config.retrain_epochs else "supernet"
         found |= {"member": best.index, "chosen_by": chosen_by, "candidates": [candidates[i] for i in order]}
         genotype = genotypes[best.index]
-        write_genotype(self.folder, genotype, found, title=best.search.space.name)
+        write_genotype(self.folder, genotype, found)
         return SearchResult(
             genotype, self.folder.path, read_metrics(self.metrics_path), joined(states if earlier else state)
         )

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxdarts.errors import InputError
 from jaxdarts.methods import History, RollBack, Stop
+from jaxdarts.runs import forms
+from jaxdarts.runs.forms import NUMBER
 
 EVENTS_FILE = "events.json"
 STOP, ROLL_BACK = "stop", "roll back"
 Event = Mapping[str, Any]
 """`action`, `decided_at` (epoch), `epoch` (returned to) and its `genotype`; of a roll back also `l2`, `l2_before` and
 the `abandoned` epochs' numbers. The genotype of a run's first event is what DARTS-ES returns."""
-_FIELDS = {"action", "decided_at", "epoch", "genotype"}
+_STOP = {"action": (STOP, ROLL_BACK), "decided_at": int, "epoch": int, "genotype": forms.genotype}
+_ABANDONED = {"epoch": int, "dominant_eigenvalue": NUMBER, "valid_accuracy?": NUMBER}
+_ROLL_BACK = {**_STOP, "l2": float, "l2_before": NUMBER, "abandoned?": [_ABANDONED]}
 _KEPT = ("epoch", "dominant_eigenvalue", "valid_accuracy")  # of the epochs abandoned
 
 
@@ -55,10 +57,9 @@ def read_events(folder: Path) -> list[Event]:
     path = folder / EVENTS_FILE
     if not path.exists():
         return []
-    try:
-        events = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"run_dir: cannot read {str(path)!r}: {error}") from error
-    if not isinstance(events, list) or not all(isinstance(event, dict) and set(event) >= _FIELDS for event in events):
-        raise InputError(f"run_dir: {str(path)!r} is not a list of events")
-    return events
+    return [
+        forms.fit(
+            event, _ROLL_BACK if event["action"] == ROLL_BACK else _STOP, f"run_dir: event {number} of {str(path)!r}"
+        )
+        for number, event in enumerate(forms.read_json(path, [_STOP]))
+    ]

@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 
 from jaxdarts.methods import SearchState
 from jaxdarts.networks.macro import cells_text
-from jaxdarts.runs.folder import RunFolder, one_line_errors
-from jaxdarts.runs.metrics import truncate_metrics
-from jaxdarts.runs.pages.draw import save_cells
+from jaxdarts.runs import reporting
+from jaxdarts.runs.folder import RunFolder
+from jaxdarts.runs.metrics import as_json, truncate_metrics
 from jaxdarts.runs.record import DIAGNOSTICS_FILE, METRICS_FILE
 from jaxdarts.runs.search.assemble import Search
 from jaxdarts.runs.search.diagnostics import diagnose
 from jaxdarts.runs.search.events import EVENTS_FILE, Event
 from jaxdarts.runs.search.measure import select
 from jaxdarts.runs.search.regularisers import describe_regularisers
-from jaxdarts.runs.search.report import write_report
 from jaxdarts.runs.search.unused import unused_settings
 from jaxdarts.spaces import Architecture, genotype_from_json
 from jaxdarts.spaces.files import GENOTYPE_FILE
@@ -94,16 +93,12 @@ def write_result(
     found = diagnose(search, state, genotype, returned["epoch"])
     if candidates is not None:
         found["candidates"] = [{"genotype": c.genotype.to_json(), "accuracy": c.accuracy} for c in candidates]
-    write_genotype(folder, genotype, found, title=search.space.name)
+    write_genotype(folder, genotype, found)
     return genotype
 
 
-def write_genotype(folder: RunFolder, genotype: Architecture, diagnostics: Mapping[str, Any], *, title: str) -> None:
-    """The files of an ended run: drawn cells, diagnostics.json, genotype.json, which says that it has ended, report."""
-    path = folder.path
-    with one_line_errors("write", path):
-        save_cells(genotype, path / "cells.svg", path / "cells.png", title=title)
-    folder.write_json(DIAGNOSTICS_FILE, diagnostics)
+def write_genotype(folder: RunFolder, genotype: Architecture, diagnostics: Mapping[str, Any]) -> None:
+    """The files of an ended run: diagnostics.json, genotype.json, which says that it has ended, drawn cells, report."""
+    folder.write_json(DIAGNOSTICS_FILE, as_json(diagnostics))  # a diverged search has NaN
     folder.write_json(GENOTYPE_FILE, genotype.to_json())
-    with one_line_errors("write", path / "report.html"):
-        write_report(path)
+    reporting.write_report(folder.path)

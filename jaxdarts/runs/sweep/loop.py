@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TextIO
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted, unknown_choice
 from jaxdarts.paths import check_name, exists, is_file, is_folder
+from jaxdarts.runs import reporting
 from jaxdarts.runs.files import write_atomically
 from jaxdarts.runs.folder import (
     CONFIG_FILE,
@@ -27,7 +28,6 @@ from jaxdarts.runs.progress import format_seconds
 from jaxdarts.runs.sweep.file import VARIANT, Sweep, read_sweep
 from jaxdarts.runs.sweep.jobs import Ended, Executor, Job, LocalExecutor, Lost, Started, make_job
 from jaxdarts.runs.sweep.record import SWEEP_FILE, read_result, read_states
-from jaxdarts.runs.sweep.report import write_sweep_report
 
 
 class SweepResult(NamedTuple):
@@ -154,7 +154,7 @@ class _Sweep:
                     self._ended(event, times)
                 self._write()
         if any(entry["state"] == "done" for entry in self.states.values()):
-            write_sweep_report(self.folder)
+            reporting.write_report(self.folder)
         if interrupt.requested and self._count("pending"):
             raise RunInterrupted(f"{self._count('pending')} runs are left; the same command continues them")
         return SweepResult(self.folder, self.states)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.evaluate.record import RESULT_FILE
+from jaxdarts.runs import forms
+from jaxdarts.runs.evaluate.record import RESULT, RESULT_FILE
+from jaxdarts.runs.forms import Null
 from jaxdarts.runs.nasbench201.benchmark import TITLES, returned_value
-from jaxdarts.runs.pages.charts import Values
-from jaxdarts.runs.record import METRICS_FILE, read_epochs, read_run, result_folder, values_of
+from jaxdarts.runs.record import METRICS_FILE, Values, read_epochs, read_run, result_folder, values_of
 from jaxdarts.spaces.benchmark import DATA_SETS
 
 SWEEP_FILE = "sweep.json"
@@ -33,6 +33,20 @@ QUANTITIES = {
 }
 # What is drawn over the epochs.
 CURVES = ("dominant_eigenvalue", "benchmark/cifar10/accuracy")
+
+
+_RUN = {
+    "name": forms.file_name,
+    "state?": ("pending", "running", "failed", "done"),
+    "error?": Null(str),
+    "seconds?": float,
+}
+_SWEEP = {
+    "runs": [{**_RUN, "state": _RUN["state?"], "values": {str: forms.scalar}}],
+    "fields": [str],
+    "search?": dict,
+    "variants?": {str: dict},
+}
 
 
 @dataclass(frozen=True)
@@ -79,20 +93,20 @@ def read_sweep_record(folder: Path) -> SweepRecord:
     Raises:
       InputError: it is not the folder of a sweep, or a file cannot be read; naming the file.
     """
-    content = _read(folder / SWEEP_FILE)
-    try:
-        runs = [_read_run(folder, entry) for entry in content["runs"]]
-        name, fields = folder.resolve().name, tuple(content["fields"])
-        return SweepRecord(name, fields, content.get("search", {}), content.get("variants", {}), tuple(runs))
-    except (KeyError, TypeError) as error:
-        raise InputError(f"run_dir: {str(folder / SWEEP_FILE)!r} does not describe a sweep: {error!r}") from error
+    path = folder / SWEEP_FILE
+    content = forms.read_json(path, _SWEEP)
+    for entry in content["runs"]:
+        lacking = [name for name in content["fields"] if name not in entry["values"]]
+        if lacking:
+            raise InputError(f"run_dir: {str(path)!r}: values of run {entry['name']!r} lack {', '.join(lacking)}")
+    runs = [_read_run(folder, entry) for entry in content["runs"]]
+    name, fields = folder.resolve().name, tuple(content["fields"])
+    return SweepRecord(name, fields, content.get("search", {}), content.get("variants", {}), tuple(runs))
 
 
 def read_states(folder: Path) -> dict[str, dict[str, Any]]:
     """What sweep.json says of every run, by its name. Raises InputError if it cannot be read."""
-    runs = _read(folder / SWEEP_FILE).get("runs")
-    if not isinstance(runs, list) or not all(isinstance(run, dict) and "name" in run for run in runs):
-        raise InputError(f"run_dir: {str(folder / SWEEP_FILE)!r} does not describe a sweep")
+    runs = forms.read_json(folder / SWEEP_FILE, {"runs": [_RUN]})["runs"]
     return {run["name"]: run for run in runs}
 
 
@@ -114,13 +128,13 @@ def read_result(folder: Path) -> dict[str, float | None]:
     until = [entry for entry in run.metrics if entry["epoch"] <= returned]
     eigenvalues = [entry.get("dominant_eigenvalue") for entry in until]
     candidates = diagnostics.get("candidates")
-    discretisation = diagnostics.get("discretisation")
+    change = (diagnostics.get("discretisation") or {}).get("accuracy_change")
     skips = run.genotype.count("skip_connect")
     noises = run.genotype.count("noise") if "noise" in run.space.operation_names else {}
     result: dict[str, float | None] = {
-        "valid_accuracy": candidates[0]["accuracy"] if candidates else until[-1].get("valid_accuracy"),
+        "valid_accuracy": candidates[0].get("accuracy") if candidates else until[-1].get("valid_accuracy"),
         "dominant_eigenvalue": next((value for value in reversed(eigenvalues) if value is not None), None),
-        "accuracy_drop": -discretisation["accuracy_change"] if discretisation else None,
+        "accuracy_drop": None if change is None else -change,
         **{f"skip_{cell}": skips.get(cell) for cell in ("normal", "reduce", "cell")},
         **{f"noise_{cell}": noises.get(cell) for cell in ("normal", "reduce")},
         "test_error": None,
@@ -128,7 +142,7 @@ def read_result(folder: Path) -> dict[str, float | None]:
         **{key: returned_value(run, key) for key in QUANTITIES if key.startswith("benchmark/")},
     }
     if (folder / EVALUATE_FOLDER / RESULT_FILE).is_file():
-        result["test_error"] = _read(folder / EVALUATE_FOLDER / RESULT_FILE).get("test_error")
+        result["test_error"] = forms.read_json(folder / EVALUATE_FOLDER / RESULT_FILE, RESULT).get("test_error")
         result["held_out_accuracy"] = read_epochs(folder / EVALUATE_FOLDER)[-1].get("valid_accuracy")
     return result
 
@@ -145,13 +159,3 @@ def _read_run(folder: Path, entry: Mapping[str, Any]) -> SweepRun:
         epochs=tuple(record["epoch"] for record in metrics),
         curves={key: values_of(metrics, key) for key in CURVES},
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"run_dir: cannot read {str(path)!r}: {error}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"run_dir: {str(path)!r} does not hold an object")
-    return content

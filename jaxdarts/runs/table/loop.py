@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.networks import OPERATIONS
 from jaxdarts.networks.macro import cells_text
+from jaxdarts.runs import reporting
 from jaxdarts.runs.compilation import enable_compilation_cache
 from jaxdarts.runs.device import device_name, precision
 from jaxdarts.runs.evaluate.assemble import (
@@ -33,7 +34,6 @@ from jaxdarts.runs.schedules import start_epoch
 from jaxdarts.runs.stepping import open_run_dir
 from jaxdarts.runs.table.config import TabulateConfig, check_tabulate_config
 from jaxdarts.runs.table.record import TABLE_FILE, Entry, Table, read_table
-from jaxdarts.runs.table.report import write_table_report
 from jaxdarts.spaces import Architecture, load_space, space_to_json
 
 
@@ -129,7 +129,7 @@ class _Tabulation:
                     self._write(entries)
                     shown = {"test error": f"{entries[-1].test_error:.2%}", "in": format_seconds(entries[-1].seconds)}
                     progress.epoch(len(entries) - 1, shown)
-        write_table_report(self.folder.path)
+        reporting.write_report(self.folder.path)
         return TabulationResult(read_table(self.folder.path), self.folder.path)
 
     def _seeds(self) -> range:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError
-from jaxdarts.paths import is_folder
+from jaxdarts.paths import is_file, is_folder
+from jaxdarts.runs import forms
+from jaxdarts.runs.forms import NUMBER, fields_of
+from jaxdarts.runs.layouts import FACTS
+from jaxdarts.runs.table.config import TabulateConfig
 from jaxdarts.spaces import Architecture, CellSpace, genotype_from_json, space_from_json
 
 TABLE_FILE = "table.json"
-_NUMBERS = ("seed", "test_error", "parameters", "multiply_adds", "train_loss", "seconds")
+_NUMBERS = {
+    "seed": int,
+    "test_error": float,
+    "parameters": int,
+    "multiply_adds": int,
+    "train_loss": NUMBER,
+    "seconds": float,
+}
+_TABLE = {
+    **FACTS,
+    **fields_of(TabulateConfig),
+    "search_space": forms.space,
+    "entries": [{"genotype": forms.genotype, "valid_error?": NUMBER, **_NUMBERS}],
+}
 
 
 @dataclass(frozen=True)
@@ -25,7 +41,7 @@ class Entry:
     seed: int
     test_error: float  # after the last epoch, between 0 and 1
     valid_error: float | None  # the same on the images held out; None if there are none
-    train_loss: float  # mean over the last epoch
+    train_loss: float | None  # mean over the last epoch
     parameters: int  # as `network_cost` counts them
     multiply_adds: int
     seconds: float
@@ -71,20 +87,13 @@ def read_table(path: str | Path) -> Table:
       InputError: there is none, or it cannot be read; naming the file.
     """
     path = Path(path) / TABLE_FILE if is_folder(path) else Path(path)
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(
-            f"table: cannot read {str(path)!r}: {reason}; python -m jaxdarts.tabulate makes one"
-        ) from error
-    try:
-        space = space_from_json(content["search_space"])
-        entries = tuple(_entry(entry) for entry in content["entries"])
-        config = {name: value for name, value in content.items() if name != "entries"}
-        return Table(path.resolve().parent.name, config, space, entries)
-    except (KeyError, TypeError, InputError) as error:
-        raise InputError(f"table: {str(path)!r} is not a table that python -m jaxdarts.tabulate wrote") from error
+    if not is_file(path):
+        raise InputError(f"table: cannot read {str(path)!r}: No such file; python -m jaxdarts.tabulate makes one")
+    content = forms.read_json(path, _TABLE, argument="table")
+    space = space_from_json(content["search_space"])
+    entries = tuple(_entry(entry) for entry in content["entries"])
+    config = {name: value for name, value in content.items() if name != "entries"}
+    return Table(path.resolve().parent.name, config, space, entries)
 
 
 def _entry(content: Mapping[str, Any]) -> Entry:

@@ -11,21 +11,25 @@ from typing import Any, NamedTuple, TypedDict, Unpack
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from jaxdarts.runs.pages.draw import BACKGROUND, INK, NODE, WIRE, figure_to_svg
-
-Values = Sequence[float | None]  # one entry an epoch; None where there is none
+from jaxdarts.reports.draw import BACKGROUND, INK, NODE, WIRE, figure_to_svg
+from jaxdarts.reports.texts import label
+from jaxdarts.runs.record import Values
 
 COLOUR_MAP = "viridis"
 FIRST, SECOND, THIRD = "#2463c4", "#c2570c", "#1a7f4b"
 COLOURS = (FIRST, SECOND, THIRD, "#8a4fc0", "#b0812a", "#5a7d8c", "#c44a7a", "#6b7a2a")  # of lines side by side
 MUTED, _GRID = "#59636e", "#d5dae0"
+_LETTER, _ROW = 0.08, 0.19  # inches at font size 9: a wide letter, and a row of a legend
+_GREATEST = 1e100  # no axis goes beyond
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 # What the page's style sheet may replace, for dark screens; the hex value remains the default.
 _PAGE_COLOURS = {INK: "ink", BACKGROUND: "surface", WIRE: "wire", NODE: "node", MUTED: "muted", _GRID: "grid"}
@@ -77,20 +81,19 @@ def line_chart(identifier: str, epochs: Sequence[int], lines: Sequence[Line], **
 def line_figure(epochs: Sequence[int], lines: Sequence[Line], **options: Unpack[LineOptions]) -> Figure | None:
     """As `line_chart`, before it becomes text; None if no line has a value."""
     width, counts_up_to = options.get("width", 5.6), options.get("counts_up_to")
+    lines = [line._replace(values=[drawable(value) for value in line.values]) for line in lines]
     lines = [line for line in lines if any(value is not None for value in line.values)]
     if not lines:
         return None
-    figure = Figure(figsize=(width, 2.7), facecolor="none", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(facecolor="none")
+    figure, axes = _new_figure(width, 2.7)
     if options.get("zero_line"):
         axes.axhline(0.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
+    entries: dict[str, Line2D] = {}
     for line in lines:
         known = [(epoch, value) for epoch, value in zip(epochs, line.values, strict=True) if value is not None]
         marked = line.faint or len(epochs) <= 20
-        axes.plot(
+        (drawn,) = axes.plot(
             *zip(*known, strict=True),
-            label=line.name,
             color=line.colour,
             linewidth=1.0 if line.faint else 2.0,
             alpha=0.55 if line.faint else 1.0,
@@ -100,14 +103,15 @@ def line_figure(epochs: Sequence[int], lines: Sequence[Line], **options: Unpack[
             drawstyle="steps-mid" if line.stepped else "default",
             solid_capstyle="round",
         )
+        entries.setdefault(line.name, drawn)
         if line.band is not None:
-            rows = zip(epochs, *line.band, strict=True)
-            edges = [row for row in rows if None not in row]
-            x, low, high = np.array(edges).T
+            edges = [row for row in zip(epochs, *line.band, strict=True) if None not in map(drawable, row)]
+            x, low, high = np.array(edges, dtype=float).T
             axes.fill_between(x, low, high, color=line.colour, alpha=0.15, linewidth=0)
     shared: dict[int, list[str]] = {}
     for epoch, text in options.get("marks", ()):
-        shared.setdefault(epoch, []).append(text)
+        if epochs[0] <= epoch <= epochs[-1]:
+            shared.setdefault(epoch, []).append(text)
     for epoch, texts in shared.items():
         axes.axvline(epoch, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
         axes.annotate(
@@ -133,14 +137,7 @@ def line_figure(epochs: Sequence[int], lines: Sequence[Line], **options: Unpack[
     if counts_up_to is not None:
         axes.set_ylim(-0.3, counts_up_to + 0.3)
     tidy_axes(axes)
-    figure.legend(
-        loc="outside upper left",
-        ncols=min(len(lines), max(3, int(width / 1.6))),
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-        handlelength=1.6,
-    )
+    legend(figure, list(entries.items()), columns=max(3, int(width / 1.6)), labelcolor=INK)
     return figure
 
 
@@ -149,7 +146,7 @@ def bar_chart(
     positions: np.ndarray,
     heights: np.ndarray,
     width: float,
-    label: str,
+    axis_label: str,
     colour: str,
     *,
     counts: bool = False,
@@ -161,16 +158,14 @@ def bar_chart(
       positions: centres of the bars.
       heights: one for each; may be negative.
       width: of a bar, in the unit of the positions.
-      label: of the axis of positions.
+      axis_label: of the axis of positions.
       colour: FIRST, SECOND or THIRD.
       counts: heights are whole numbers.
     """
-    figure = Figure(figsize=(5.6, 2.7), facecolor="none", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(facecolor="none")
+    figure, axes = _new_figure(5.6, 2.7)
     axes.bar(positions, heights, width=0.92 * width, color=colour, linewidth=0)
     axes.axhline(0.0, color=MUTED, linewidth=0.8)
-    axes.set_xlabel(label, color=MUTED, fontsize=9)
+    axes.set_xlabel(axis_label, color=MUTED, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=not counts, nbins=8))
     axes.yaxis.set_major_locator(MaxNLocator(integer=counts, nbins=6))
     tidy_axes(axes)
@@ -197,29 +192,19 @@ def scatter_chart(identifier: str, groups: Sequence[Points], labels: tuple[str, 
     """
     if not any(group.coordinates for group in groups):
         return ""
-    figure = Figure(figsize=(11.4, 3.4), facecolor="none", layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot(facecolor="none")
+    figure, axes = _new_figure(11.4, 3.4)
     shapes = {kind: _MARKERS[index % len(_MARKERS)] for index, kind in enumerate({g.kind: None for g in groups})}
     style: dict[str, Any] = {"linestyle": "", "markersize": 6.5, "markeredgewidth": 0}
     for group in groups:
         horizontal, vertical = zip(*group.coordinates, strict=True)
         axes.plot(horizontal, vertical, marker=shapes[group.kind], color=group.colour, alpha=0.8, **style)
-    keys = [(name, colour, "o") for name, colour in {group.name: group.colour for group in groups}.items()]
-    keys = keys if len(keys) > 1 else []
-    keys += [(kind, MUTED, shape) for kind, shape in shapes.items()] if len(shapes) > 1 else []
-    handles = [Line2D([], [], label=name, color=colour, marker=shape, **style) for name, colour, shape in keys]
-    if handles:
-        figure.legend(
-            handles=handles,
-            loc="outside upper left",
-            ncols=min(8, len(handles)),
-            frameon=False,
-            fontsize=9,
-            labelcolor=INK,
-            columnspacing=1.2,
-            handletextpad=0.2,
-        )
+    colours = {group.name: group.colour for group in groups}
+    entries = [(name, Line2D([], [], color=colour, marker="o", **style)) for name, colour in colours.items()]
+    entries = entries if len(entries) > 1 else []
+    if len(shapes) > 1:
+        entries += [(kind, Line2D([], [], color=MUTED, marker=shape, **style)) for kind, shape in shapes.items()]
+    if entries:
+        legend(figure, entries, columns=8, labelcolor=INK, columnspacing=1.2, handletextpad=0.2)
     axes.set_xlabel(labels[0], color=MUTED, fontsize=9)
     axes.set_ylabel(labels[1], color=MUTED, fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
@@ -228,6 +213,35 @@ def scatter_chart(identifier: str, groups: Sequence[Points], labels: tuple[str, 
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     tidy_axes(axes)
     return _replaceable(inline_svg(figure, identifier, text_as_paths=False), _LINE_COLOURS)
+
+
+def legend(figure: Figure, entries: Sequence[tuple[str, Artist]], *, columns: int, **style: Any) -> Legend:
+    """A legend above the axes, which makes the figure higher if it needs more than two rows.
+
+    Names come afterwards: matplotlib leaves out entries whose names begin with `_` (3.9 even where they are given).
+    """
+    names = [label(name) for name, _ in entries]
+    longest = max(map(len, names))
+    columns = max(1, min(columns, len(entries), int(figure.get_figwidth() / (0.5 + _LETTER * longest))))
+    rows = math.ceil(len(entries) / columns)
+    figure.set_figheight(figure.get_figheight() + _ROW * max(0, rows - 2))
+    settings = {"frameon": False, "fontsize": 9, "handlelength": 1.6} | style
+    handles = [artist for _, artist in entries]
+    found = figure.legend(handles, ["x"] * len(names), loc="outside upper left", ncols=columns, **settings)
+    for text, name in zip(found.get_texts(), names, strict=True):
+        text.set_text(name)
+    return found
+
+
+def drawable(value: float | None) -> float | None:
+    """None for what has no place on an axis: what is missing, not finite or as good as that."""
+    return value if value is not None and abs(value) < _GREATEST else None
+
+
+def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), facecolor="none", layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.add_subplot(facecolor="none")
 
 
 def tidy_axes(axes: Axes) -> None:
@@ -259,24 +273,6 @@ def _replaceable(svg: str, variables: Mapping[str, str]) -> str:
     for colour, variable in variables.items():
         svg = svg.replace(f": {colour}", f": var(--{variable}, {colour})")
     return svg
-
-
-def operation_strengths(
-    alpha: Sequence[Sequence[float | None]] | None, candidates: Sequence[int], temperature: float = 1.0
-) -> list[np.ndarray]:
-    """The softmax of alpha / temperature on every edge: float64[number of candidates]; NaN where alpha is missing.
-
-    Args:
-      alpha: [edges, operations], rows padded to the longest list of candidates.
-      candidates: how many entries of each row belong to a candidate; the others are left out of the softmax.
-      temperature: positive.
-    """
-    strengths = []
-    for edge, count in enumerate(candidates):
-        row = np.array(alpha[edge][:count] if alpha else [math.nan] * count, dtype=np.float64) / temperature
-        exponentials = np.exp(row - row.max())
-        strengths.append(exponentials / exponentials.sum())
-    return strengths
 
 
 def heat_map(strengths: np.ndarray, low: float, high: float) -> str:

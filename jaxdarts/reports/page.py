@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import html
+import csv
+import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, Unpack
 
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import Values
-from jaxdarts.runs.pages.draw import draw_cells
+from jaxdarts.reports import charts
+from jaxdarts.reports.draw import draw_cells
+from jaxdarts.reports.texts import escape
+from jaxdarts.runs.files import write_atomically
+from jaxdarts.runs.folder import one_line_errors
 from jaxdarts.runs.progress import format_seconds
+from jaxdarts.runs.record import Values
 from jaxdarts.spaces import Architecture
 
 # (key, name, which end is better, if one is); accuracies and errors are shown in percent
@@ -46,12 +51,11 @@ def render_page(
 ) -> str:
     """A whole page that loads nothing. `sections` is HTML between the cells and the genotype; all else is text."""
     cells = draw_cells(genotype)
-    shown = {fact: "not recorded" if value in (None, "") else value for fact, value in facts.items()}
     parts = {
         "title": escape(f"{heading} ({name})"),
         "heading": escape(heading),
         "subheading": escape(f"Run {name}"),
-        "facts": "".join(f"<div><dt>{fact}</dt><dd>{escape(value)}</dd></div>" for fact, value in shown.items()),
+        "facts": _facts(facts),
         "state": "" if finished else "unfinished",
         "outcome": escape(outcome),
         "cells_heading": cells_heading,
@@ -76,9 +80,7 @@ def render_plain_page(
         "title": escape(heading),
         "heading": escape(heading),
         "subheading": escape(subheading),
-        "facts": "".join(
-            f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items()
-        ),
+        "facts": _facts(facts),
         "state": "" if finished else "unfinished",
         "outcome": escape(outcome),
         "sections": sections,
@@ -88,8 +90,13 @@ def render_plain_page(
     return _fill(before + "{{sections}}" + rest.partition("<!-- end of run -->")[2], parts)
 
 
+def _facts(facts: Mapping[str, object]) -> str:
+    shown = {fact: "not recorded" if value in (None, "") else value for fact, value in facts.items()}
+    return "".join(f"<div><dt>{escape(fact)}</dt><dd>{escape(value)}</dd></div>" for fact, value in shown.items())
+
+
 def _template() -> str:
-    return resources.files("jaxdarts.runs.pages").joinpath("report_template.html").read_text(encoding="utf-8")
+    return resources.files("jaxdarts.reports").joinpath("report_template.html").read_text(encoding="utf-8")
 
 
 def _fill(template: str, parts: Mapping[str, str]) -> str:
@@ -112,6 +119,39 @@ def card(heading: str, chart: str, note: str = "") -> str:
     note = f'<p class="muted small">{note}</p>' if chart and note else ""
     chart = chart or '<p class="muted">Nothing was measured.</p>'
     return f'<section class="card"><h3>{heading}</h3>{chart}{note}</section>'
+
+
+def line_card(
+    heading: str,
+    identifier: str,
+    run: Numbers,
+    names: Mapping[str, str],
+    note: str = "",
+    *,
+    colours: Sequence[str] = charts.COLOURS,
+    stepped: bool = False,
+    **options: Unpack[charts.LineOptions],
+) -> str:
+    """A card with a line for each of a run's quantities, given with their names in the legend."""
+    lines = [
+        charts.Line(name, run.values(key), colour, stepped=stepped)
+        for (key, name), colour in zip(names.items(), colours, strict=False)
+    ]
+    return card(heading, charts.line_chart(identifier, run.epochs, lines, **options), note)
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Each file is replaced as a whole. Raises RunError where one cannot be written."""
+    for name, text in files.items():
+        with one_line_errors("write", folder / name):
+            write_atomically(folder / name, text)
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Comma-separated values; nothing for None."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
 
 
 def summary_table(run: Numbers, quantities: Quantities) -> str:
@@ -164,8 +204,3 @@ def quantity(key: str, value: float | None) -> str:
 def number(value: float) -> str:
     """Four digits; whole numbers as they are."""
     return str(value) if isinstance(value, int) else f"{value:.4g}"
-
-
-def escape(value: object) -> str:
-    """Text as HTML."""
-    return html.escape(str(value))

@@ -6,19 +6,28 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import COLOURS, Line
+from jaxdarts.reports.graphs import CELL_NAMES
+from jaxdarts.reports.page import card, escape, quantity, render_page, table, time_text, versions_text
+from jaxdarts.reports.search import SEARCH_QUANTITIES
 from jaxdarts.runs.evaluate.record import RESULT_FILE
-from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import COLOURS, Line, Values
-from jaxdarts.runs.pages.graphs import CELL_NAMES
-from jaxdarts.runs.pages.page import Quantities, card, escape, number, render_page, table, time_text, versions_text
-from jaxdarts.runs.record import METRICS_FILE, RunRecord, member_folder, read_diagnostics, read_run, result_folder
+from jaxdarts.runs.layouts import ROUND
+from jaxdarts.runs.record import (
+    RunRecord,
+    Values,
+    member_folder,
+    read_choice,
+    read_epochs,
+    read_genotype,
+    read_run,
+    result_folder,
+)
 from jaxdarts.runs.search.events import describe
-from jaxdarts.spaces import load_genotype
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 
-def render_population(folder: Path, config: Mapping[str, Any], quantities: Quantities) -> str:
+def render_population(folder: Path, config: Mapping[str, Any]) -> str:
     """The page as HTML; the numbers at its end are those of the member whose genotype is shown.
 
     Raises:
@@ -27,9 +36,9 @@ def render_population(folder: Path, config: Mapping[str, Any], quantities: Quant
     members = [read_run(member_folder(folder, i)) for i in range(len(config["members"]))]
     finished = (folder / GENOTYPE_FILE).exists()
     shown = members[int(result_folder(folder).name.removeprefix("member_"))]
-    found = read_diagnostics(folder) if finished else None
+    found = read_choice(folder, len(members)) if finished else None
     names = _names(config["members"])
-    seconds = [record.get("seconds") for record in read_metrics(folder / METRICS_FILE)]  # of what was given up too
+    seconds = [record.get("seconds") for record in read_epochs(folder, ROUND)]  # of what was given up too
     longest = max(members, key=lambda run: len(run.epochs))
     return render_page(
         heading=f"{len(members)} searches in {config.get('space')} on {config.get('dataset', 'unknown data')}",
@@ -47,18 +56,18 @@ def render_population(folder: Path, config: Mapping[str, Any], quantities: Quant
         outcome=" ".join(_outcome(members, config, found, names)),
         finished=finished,
         cells_heading=f"Found cells, member {found['member']}" if found else "Newest cells of member 0",
-        genotype=load_genotype(folder / GENOTYPE_FILE) if finished else shown.genotype,
+        genotype=read_genotype(folder) if finished else shown.genotype,
         sections=_members(folder, members, names, found) + _curves(members, longest.epochs, names),
         config=config,
         run=shown,
-        quantities=quantities,
+        quantities=SEARCH_QUANTITIES,
     )
 
 
 def _names(members: list[Mapping[str, Any]]) -> list[str]:
     """What sets each member apart."""
-    varied = [field for field in members[0] if len({str(member[field]) for member in members}) > 1]
-    return [", ".join(f"{field} {member[field]}" for field in varied) for member in members]
+    varied = [field for field in members[0] if len({str(member.get(field)) for member in members}) > 1]
+    return [", ".join(f"{field} {member.get(field)}" for field in varied) for member in members]
 
 
 def _outcome(
@@ -74,7 +83,8 @@ def _outcome(
         if found["chosen_by"] == "retraining":
             yield (
                 f"Trained from scratch for {config.get('retrain_epochs')} epochs on the images that train w, it has "
-                f"the best accuracy on those that train alpha: {score['accuracy']:.2%}."
+                "the best accuracy on those that train alpha: "
+                f"{quantity('accuracy', score['accuracy']) or 'not known'}."
             )
         elif score["accuracy"] is not None:
             yield f"With the search's own weights it has the best validation accuracy: {score['accuracy']:.2%}."
@@ -99,10 +109,10 @@ def _members(folder: Path, members: list[RunRecord], names: list[str], found: Ma
         epoch = (run.diagnostics or {}).get("epoch", run.epochs[-1])
         at = run.epochs.index(epoch)
         skips = run.genotype.count("skip_connect")
-        row = [f"{i}", names[i], _percent(run.values("valid_accuracy")[at])]
-        row += [_number(run.values("dominant_eigenvalue")[at]), *map(str, skips.values())]
+        row = [f"{i}", names[i], quantity("accuracy", run.values("valid_accuracy")[at])]
+        row += [quantity("", run.values("dominant_eigenvalue")[at]), *map(str, skips.values())]
         if retrained:
-            row += [_percent(candidates[i]["accuracy"]), _number(candidates[i]["loss"])]
+            row += [quantity("accuracy", candidates[i]["accuracy"]), quantity("", candidates[i]["loss"])]
         rows.append(row)
     links = []
     for i in range(len(members)):
@@ -147,11 +157,3 @@ def _filled(run: RunRecord, key: str, epochs: tuple[int, ...]) -> Values:
     """A quantity at all epochs; None where a member had stopped."""
     known = dict(zip(run.epochs, run.values(key), strict=True))
     return [known.get(epoch) for epoch in epochs]
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else number(value)

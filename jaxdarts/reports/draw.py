@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,16 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Curve
+from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
+from jaxdarts.reports.graphs import CELL_NAMES, node_number
+from jaxdarts.reports.texts import label
 from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.pages.graphs import CELL_NAMES, node_number
 from jaxdarts.spaces import Architecture
 
 INK, BACKGROUND, WIRE, NODE = "#1f2328", "#ffffff", "#8c959f", "#e9edf1"
+FORMULAS = ("$c_{k-2}$", "$c_{k-1}$", "$c_{k}$")  # the only texts that are read as mathematics
 _LABEL = "#fefefe"  # on an operation's colour; not the background's white, which a dark page replaces
 # (what a name starts with, colour, name in the legend); white text is readable on every colour
 _KINDS = (
@@ -82,6 +88,7 @@ def draw_cells(genotype: Architecture, title: str | None = None) -> Figure:
             y = legend_top + (row + 0.5) * _LEGEND_ROW
             _box(axes, _MARGIN + x, y - 0.07, 0.22, 0.14, colour, rounding=0.05)
             _text(axes, _MARGIN + x + 0.3, y, name, ha="left", fontsize=_FONT_SIZE)
+    as_they_are(figure)
     return figure
 
 
@@ -97,8 +104,21 @@ def save_cells(
     write_atomically(svg_path, figure_to_svg(figure, "cells"))
     if png_path is not None:
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", metadata={"Software": None})
+        _save(figure, buffer, format="png", metadata={"Software": None})
         write_atomically(png_path, buffer.getvalue())
+
+
+def as_they_are(figure: Figure) -> None:
+    """Every text of a figure but FORMULAS is shown as it is, whatever it means to matplotlib.
+
+    All pictures pass through here before they are drawn. Else a pair of `$` would begin mathematics, with a traceback
+    where it is none.
+    """
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        if text.get_text() not in FORMULAS:
+            text.set_parse_math(False)
+            text.set_text(label(text.get_text()))
 
 
 def figure_to_svg(figure: Figure, salt: str, text_as_paths: bool = True) -> str:
@@ -106,8 +126,22 @@ def figure_to_svg(figure: Figure, salt: str, text_as_paths: bool = True) -> str:
     buffer = io.StringIO()
     settings: dict[Any, Any] = {"svg.hashsalt": salt, "svg.fonttype": "path" if text_as_paths else "none"}
     with matplotlib.rc_context(settings):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        _save(figure, buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
+
+
+def _save(figure: Figure, buffer: io.StringIO | io.BytesIO, **options: Any) -> None:
+    as_they_are(figure)
+    with _missing_glyphs():
+        figure.savefig(buffer, **options)
+
+
+@contextlib.contextmanager
+def _missing_glyphs() -> Iterator[None]:
+    """Says nothing of letters that the font lacks: a box stands for each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        yield
 
 
 def operation_colour(operation: str) -> str:
@@ -189,16 +223,16 @@ def _draw_cell(axes: Axes, genotype: Architecture, cell_type: str, layout: _Layo
             _text(axes, box_x + layout.box_width / 2, y, name, color=_LABEL, fontsize=_FONT_SIZE, fontweight="bold")
         axes.add_patch(Circle((node_x, node_y), _RADIUS, facecolor=NODE, edgecolor=INK, linewidth=1.2, zorder=3))
         _text(axes, node_x, node_y, str(node_number(node + inputs, inputs)), fontsize=11)
-    for state, label in enumerate(("$c_{k-2}$", "$c_{k-1}$")[-inputs:]):
+    for state, formula in enumerate(FORMULAS[:2][-inputs:]):
         y = y0 + layout.state_y(state)
         _box(axes, x0, y - 0.18, _INPUT_WIDTH, 0.36, NODE, edge=INK)
-        _text(axes, x0 + _INPUT_WIDTH / 2, y, label, fontsize=11, parse_math=True)
+        _text(axes, x0 + _INPUT_WIDTH / 2, y, formula, fontsize=11, va="center")
     output_x, heights = x0 + layout.output_x, [y0 + layout.state_y(state) for state in genotype.concat(cell_type)]
     for state, y in zip(genotype.concat(cell_type), heights, strict=True):
         _arrow(axes, (x0 + layout.right_x(state), y), (output_x, y), WIRE)
     _box(axes, output_x, min(heights) - 0.25, _OUTPUT_WIDTH, max(heights) - min(heights) + 0.5, NODE, edge=INK)
     middle = (min(heights) + max(heights)) / 2
-    _text(axes, output_x + _OUTPUT_WIDTH / 2, middle, "$c_{k}$", fontsize=12, parse_math=True)
+    _text(axes, output_x + _OUTPUT_WIDTH / 2, middle, FORMULAS[2], fontsize=12, va="center")
 
 
 def _wire(axes: Axes, x: float, y: float, lane_x: float, end_y: float, end_x: float) -> None:
@@ -226,17 +260,19 @@ def _box(
     )
 
 
-def _text(axes: Axes, x: float, y: float, text: str, *, parse_math: bool = False, **style: Any) -> None:
-    settings = {"color": INK, "ha": "center", "va": "center" if parse_math else "center_baseline", "zorder": 4}
-    axes.text(x, y, text, parse_math=parse_math, **(settings | style))
+def _text(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    settings: dict[str, Any] = {"color": INK, "ha": "center", "va": "center_baseline", "zorder": 4}
+    axes.text(x, y, text, **(settings | style))
 
 
 def _text_width(text: str, weight: str = "bold") -> float:
     """Inches at the operations' font size."""
+    text = label(text)
     if not text.strip():
         return 0.0
     font = FontProperties(family="DejaVu Sans", weight=weight)
-    return float(TextPath((0, 0), text.replace("$", r"\$"), size=_FONT_SIZE, prop=font).get_extents().width) / 72
+    with _missing_glyphs():
+        return float(TextPath((0, 0), text.replace("$", r"\$"), size=_FONT_SIZE, prop=font).get_extents().width) / 72
 
 
 def _legend_rows(operations: set[str], width: float) -> list[list[tuple[float, str, str]]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+from jaxdarts.reports.texts import printable
 from jaxdarts.spaces import Architecture
 
 CELL_NAMES = {"normal": "Normal cell", "reduce": "Reduction cell", "cell": "Cell"}
@@ -11,7 +14,7 @@ def to_dot(genotype: Architecture) -> str:
     """The cells in Graphviz' DOT language."""
 
     def quote(text: str) -> str:
-        escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+        escaped = printable(text).replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
 
     lines = ["digraph genotype {", "  rankdir=LR;", "  node [shape=box, style=rounded];"]
@@ -27,7 +30,9 @@ def to_mermaid(genotype: Architecture) -> str:
     """The cells as a Mermaid flowchart, which code hosts show in Markdown."""
 
     def quote(text: str) -> str:
-        return '"' + text.replace("&", "#amp;").replace('"', "#quot;") + '"'
+        # Beside quotes: codes, HTML, Markdown, mathematics, directives and line breaks, all of which Mermaid reads.
+        escaped = re.sub(r"[#&<>`|\\$%]", lambda match: f"#{ord(match[0])};", printable(text))
+        return '"' + escaped.replace('"', "#quot;") + '"'
 
     lines = ["flowchart LR"]
     for cell_type in genotype.cell_types:

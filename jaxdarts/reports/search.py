@@ -1,32 +1,22 @@
-"""What happened in a run, on one page that needs nothing else?"""
+"""What happened in a search, on one page?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 
-from jaxdarts.runs.evaluate.config import EvaluateConfig
-from jaxdarts.runs.evaluate.record import read_evaluation
-from jaxdarts.runs.evaluate.report import render_evaluation
-from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.folder import one_line_errors, run_command
-from jaxdarts.runs.nasbench201.benchmark import BENCHMARK_QUANTITIES, benchmark_cards, benchmark_sentences
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import FIRST, SECOND, THIRD, Line
-from jaxdarts.runs.pages.draw import operation_colour
-from jaxdarts.runs.pages.graphs import CELL_NAMES, state_name
-from jaxdarts.runs.pages.page import Quantities, card, escape, number, render_page, time_text, versions_text
-from jaxdarts.runs.population.report import render_population
-from jaxdarts.runs.record import RunRecord, is_population, read_config, read_run
-from jaxdarts.runs.search.ending import ending, verdict_sentences
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import FIRST, SECOND, THIRD, Line
+from jaxdarts.reports.draw import operation_colour
+from jaxdarts.reports.ending import ending, verdict_sentences
+from jaxdarts.reports.graphs import CELL_NAMES, state_name
+from jaxdarts.reports.nasbench201 import BENCHMARK_QUANTITIES, benchmark_cards, benchmark_sentences
+from jaxdarts.reports.page import Quantities, card, escape, line_card, number, render_page, time_text, versions_text
+from jaxdarts.runs.record import RunRecord
 from jaxdarts.runs.search.events import STOP
 from jaxdarts.runs.search.regularisers import describe_regularisers
-from jaxdarts.runs.table.config import TabulateConfig
-from jaxdarts.runs.table.report import write_table_report
 
-REPORT_FILE = "report.html"
 SEARCH_QUANTITIES: Quantities = (
     ("train_loss", "Training loss", min),
     ("train_accuracy", "Training accuracy", max),
@@ -54,38 +44,8 @@ SEARCH_QUANTITIES: Quantities = (
 )
 
 
-def write_report(run_dir: str | Path) -> Path:
-    """Writes `report.html` from a search's or an evaluation's config.json, metrics.jsonl and what it ended with.
-
-    For the folder of a table, `write_table_report`.
-
-    The page loads nothing: pictures are inline. An unfinished run is reported as such, with its newest genotype.
-    The file is replaced as a whole. Takes one to three seconds.
-
-    Returns:
-      The path of the page.
-
-    Raises:
-      InputError: not the folder of a run, no epoch has ended yet, or a file in it cannot be read.
-      RunError: the page cannot be written.
-    """
-    path = Path(run_dir) / REPORT_FILE
-    config = read_config(Path(run_dir))
-    command = run_command(config)
-    if command == TabulateConfig.command:
-        return write_table_report(Path(run_dir))
-    if is_population(config):
-        page = render_population(Path(run_dir), config, SEARCH_QUANTITIES)
-    elif command == EvaluateConfig.command:
-        page = render_evaluation(read_evaluation(Path(run_dir)))
-    else:
-        page = _render(read_run(Path(run_dir)))
-    with one_line_errors("write", path):
-        write_atomically(path, page)
-    return path
-
-
-def _render(run: RunRecord) -> str:
+def render_search(run: RunRecord) -> str:
+    """The page as HTML."""
     strengths = "".join(_strengths(run, cell_type) for cell_type in run.space.cell_types)
     return render_page(
         heading=f"Search in {run.config.get('space', run.space.name)} on {run.config.get('dataset', 'unknown data')}",
@@ -158,70 +118,60 @@ def _outcome(run: RunRecord) -> Iterable[str]:
 
 
 def _charts(run: RunRecord) -> str:
-    def line(key: str, name: str, colour: str, faint: bool = False, stepped: bool = False) -> Line:
-        return Line(name, run.values(key), colour, faint, stepped)
-
-    losses = [
-        line("train_loss", "training", FIRST),
-        line("alpha_loss", "outer objective, training mode", THIRD),
-        line("valid_loss", "validation", SECOND),
+    names = {cell: CELL_NAMES[cell].lower() for cell in run.space.cell_types}
+    losses = {"train_loss": "training", "alpha_loss": "outer objective, training mode", "valid_loss": "validation"}
+    accuracies = {"train_accuracy": "training", "valid_accuracy": "validation"}
+    note = "Standard deviation of the mixing weights on an edge, averaged over edges; 0: all operations are alike."
+    most = max(len(run.genotype.edges(cell)) for cell in run.genotype.cell_types)
+    pairs = [
+        line_card("Losses", "losses", run, losses, colours=(FIRST, THIRD, SECOND)),
+        line_card("Accuracies", "accuracies", run, accuracies, percent=True),
+        line_card(
+            f"Skip connections in the {'genotype' if run.learns_alpha else 'architecture drawn last'}",
+            "skips",
+            run,
+            {f"skip_{cell}": name for cell, name in names.items()},
+            stepped=True,
+            counts_up_to=most,
+        ),
+        line_card("Hypergradient norm", "norms", run, {"hypergradient_norm": "norm"}),
+        line_card(
+            "Spread of the operation strengths",
+            "spread",
+            run,
+            {f"spread_{cell}": name for cell, name in names.items()},
+            note,
+        ),
+        *benchmark_cards(run),
     ]
-    accuracies = [line("train_accuracy", "training", FIRST), line("valid_accuracy", "validation", SECOND)]
-    eigenvalues = [
-        line("dominant_eigenvalue", "dominant eigenvalue", FIRST, faint=True),
-        line("local_average", "its local average", FIRST),
-        line("smallest_eigenvalue", "smallest eigenvalue", SECOND, faint=True),
+    for key, heading, name in (
+        ("beta_weight", "Weight of Beta-Decay", "weight"),
+        ("temperature", "Temperature", "temperature"),
+    ):
+        if any(value is not None for value in run.values(key)):
+            pairs.append(line_card(heading, key, run, {key: name}, colours=(THIRD,)))
+    return f'<div class="wide">{_curvature(run)}</div><div class="pair">{"".join(pairs)}</div>'
+
+
+def _curvature(run: RunRecord) -> str:
+    lines = [
+        Line("dominant eigenvalue", run.values("dominant_eigenvalue"), FIRST, faint=True),
+        Line("its local average", run.values("local_average"), FIRST),
+        Line("smallest eigenvalue", run.values("smallest_eigenvalue"), SECOND, faint=True),
     ]
     for event in run.events:
         abandoned = {entry["epoch"]: entry["dominant_eigenvalue"] for entry in event.get("abandoned", ())}
         values = [abandoned.get(epoch) for epoch in run.epochs]
-        eigenvalues.append(Line(f"given up, L2 {event.get('l2_before')}", values, THIRD, faint=True))
-    skips = [
-        line(f"skip_{cell}", CELL_NAMES[cell].lower(), colour, stepped=True)
-        for cell, colour in zip(run.space.cell_types, (FIRST, SECOND), strict=False)
-    ]
-    norms = [line("hypergradient_norm", "norm", FIRST)]
-    spreads = [
-        line(f"spread_{cell}", CELL_NAMES[cell].lower(), colour)
-        for cell, colour in zip(run.space.cell_types, (FIRST, SECOND), strict=False)
-    ]
-    epochs = run.epochs
+        lines.append(Line(f"given up, L2 {event.get('l2_before')}", values, THIRD, faint=True))
     marks = [(event["decided_at"], "stopped") for event in run.events if event["action"] == STOP]
     marks += [(event["epoch"], f"L2 to {event['l2']:g}") for event in run.events if event["action"] != STOP]
-    wide = card(
+    return card(
         "Curvature of the validation loss in alpha",
-        charts.line_chart("eigenvalues", epochs, eigenvalues, width=11.4, zero_line=True, marks=marks),
+        charts.line_chart("eigenvalues", run.epochs, lines, width=11.4, zero_line=True, marks=marks),
         "Ends of the Hessian's spectrum; the local average is the centred mean of "
         f"{2 * run.rule.reach + 1} measurements. A dominant "
         "eigenvalue that keeps growing goes with architectures that generalise worse (Zela et al. 2020).",
     )
-    pairs = [
-        card("Losses", charts.line_chart("losses", epochs, losses)),
-        card("Accuracies", charts.line_chart("accuracies", epochs, accuracies, percent=True)),
-        card(
-            f"Skip connections in the {'genotype' if run.learns_alpha else 'architecture drawn last'}",
-            charts.line_chart("skips", epochs, skips, counts_up_to=_num_operations(run)),
-        ),
-        card("Hypergradient norm", charts.line_chart("norms", epochs, norms)),
-        card(
-            "Spread of the operation strengths",
-            charts.line_chart("spread", epochs, spreads),
-            "Standard deviation of the mixing weights on an edge, averaged over edges; 0: all operations are alike.",
-        ),
-        *benchmark_cards(run),
-    ]
-    if any(value is not None for value in run.values("beta_weight")):
-        weight = [line("beta_weight", "weight", THIRD)]
-        pairs.append(card("Weight of Beta-Decay", charts.line_chart("beta_weight", epochs, weight)))
-    if any(value is not None for value in run.values("temperature")):
-        temperature = [line("temperature", "temperature", THIRD)]
-        pairs.append(card("Temperature", charts.line_chart("temperature", epochs, temperature)))
-    return f'<div class="wide">{wide}</div><div class="pair">{"".join(pairs)}</div>'
-
-
-def _num_operations(run: RunRecord) -> int:
-    """Of a cell of the genotype."""
-    return max(len(run.genotype.edges(cell)) for cell in run.genotype.cell_types)
 
 
 def _strengths(run: RunRecord, cell_type: str) -> str:

@@ -11,8 +11,7 @@ from jaxdarts.errors import InputError
 from jaxdarts.paths import is_file
 from jaxdarts.runs.checks import field_names
 from jaxdarts.runs.folder import run_command
-from jaxdarts.runs.pages.charts import Values
-from jaxdarts.runs.record import RunRecord, read_config, read_run
+from jaxdarts.runs.record import METRICS_FILE, RunRecord, Values, read_config, read_run
 from jaxdarts.runs.search.config import CHANGEABLE_FIELDS, SearchConfig
 from jaxdarts.runs.sweep.record import SWEEP_FILE, read_states
 from jaxdarts.runs.table.record import Table
@@ -102,9 +101,16 @@ def run_regret(table: Table, folder: Path) -> RunRegret:
         )
     least = min(table.errors.values())
     genotypes = _current(run, folder)
+    returned = run.genotype.canonical() if run.finished else None
+    for genotype in (*genotypes, returned):
+        if genotype is not None and genotype not in table.errors:
+            raise InputError(f"run_dir: {str(folder)!r} names {genotype.to_text()}, which the table lacks")
     regrets = [None if genotype is None else table.errors[genotype] - least for genotype in genotypes]
-    returned = table.errors[run.genotype.canonical()] - least if run.finished else None
-    return RunRegret(folder, run.config, tuple(genotypes), regrets, returned)
+    if all(regret is None for regret in regrets):
+        raise InputError(f"run_dir: no line of {METRICS_FILE} in {str(folder)!r} names a genotype")
+    return RunRegret(
+        folder, run.config, tuple(genotypes), regrets, None if returned is None else table.errors[returned] - least
+    )
 
 
 def _current(run: RunRecord, folder: Path) -> list[Architecture | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxdarts.runs.pages.graphs import state_name, to_dot, to_mermaid
+from jaxdarts.reports.graphs import state_name, to_dot, to_mermaid
 from jaxdarts.spaces import Genotype
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.folder import one_line_errors
-from jaxdarts.runs.pages.draw import figure_to_svg
-from jaxdarts.runs.pages.page import escape, render_plain_page, table
-from jaxdarts.runs.sweep.charts import sweep_charts, sweep_figures
+from jaxdarts.reports.draw import figure_to_svg
+from jaxdarts.reports.page import csv_text, escape, render_plain_page, table, write_files
+from jaxdarts.reports.statistics import Estimate, Group, curvature_and_error, group_runs
+from jaxdarts.reports.sweep_charts import sweep_charts, sweep_figures
 from jaxdarts.runs.sweep.file import VARIANT
 from jaxdarts.runs.sweep.record import QUANTITIES, SweepRecord, SweepRun, read_sweep_record, value_text
-from jaxdarts.runs.sweep.statistics import Estimate, Group, curvature_and_error, group_runs
 
 PAGE_FILE, CSV_FILE, MARKDOWN_FILE = "report.html", "table.csv", "table.md"
 _BENCHMARK = tuple(name for name in QUANTITIES if name.startswith("benchmark/"))
@@ -46,14 +42,9 @@ def write_sweep_report(folder: str | Path) -> Path:
     if not sweep.finished:
         raise InputError(f"run_dir: no run of the sweep in {str(folder)!r} has finished yet; a report needs one")
     groups = group_runs(sweep.runs, sweep.fields)
-    for name, text in (
-        (CSV_FILE, _csv(groups, sweep)),
-        (MARKDOWN_FILE, _markdown(groups, sweep)),
-        *((f"{name}.svg", figure_to_svg(figure, name)) for name, figure in sweep_figures(sweep).items()),
-        (PAGE_FILE, _page(groups, sweep)),
-    ):
-        with one_line_errors("write", folder / name):
-            write_atomically(folder / name, text)
+    figures = {f"{name}.svg": figure_to_svg(figure, name) for name, figure in sweep_figures(sweep).items()}
+    tables = {CSV_FILE: _csv(groups, sweep), MARKDOWN_FILE: _markdown(groups, sweep)}
+    write_files(folder, {**tables, **figures, PAGE_FILE: _page(groups, sweep)})
     return folder / PAGE_FILE
 
 
@@ -149,11 +140,9 @@ def _correlation_text(sweep: SweepRecord) -> str:
 
 def _csv(groups: Sequence[Group], sweep: SweepRecord) -> str:
     """All digits, one column for each mean and each deviation; accuracies and errors are parts of one."""
-    labels, text = _labels(sweep), io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    labels, rows = _labels(sweep), []
     header = [*labels, "runs", "runs_planned"]
     header += [f"{name}_{part}" for name in QUANTITIES for part in ("mean", "std")]
-    writer.writerow([*header, "best_run", "best_by", "best_test_error"])
     for group in groups:
         row: list[Any] = [*(group.values[label] for label in labels), len(group.runs), group.planned]
         for name in QUANTITIES:
@@ -161,8 +150,8 @@ def _csv(groups: Sequence[Group], sweep: SweepRecord) -> str:
             row += [None, None] if found is None else [found.mean, found.std]
         best = group.best
         row += [best.run.name, best.by, (best.run.result or {}).get("test_error")] if best else [None, None, None]
-        writer.writerow(row)
-    return text.getvalue()
+        rows.append(row)
+    return csv_text([*header, "best_run", "best_by", "best_test_error"], rows)
 
 
 def _markdown(groups: Sequence[Group], sweep: SweepRecord) -> str:

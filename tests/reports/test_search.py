@@ -14,9 +14,9 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.report import main
+from jaxdarts.reports.write import write_report
 from jaxdarts.runs.metrics import append_metrics
-from jaxdarts.runs.pages.charts import operation_strengths
-from jaxdarts.runs.search.report import write_report
+from jaxdarts.runs.record import operation_strengths
 from jaxdarts.spaces import CELL_TYPES, DARTS, S1, S5, SearchSpace, discretise, space_to_json
 
 
@@ -221,7 +221,9 @@ def test_an_early_stop_is_said_once(tmp_path: Path) -> None:
 def test_random_search_has_finalists(tmp_path: Path) -> None:
     folder = synthetic_run(tmp_path / "run", S1, eigenvalues=False)
     candidates = [{"genotype": json.loads((folder / "genotype.json").read_text()), "accuracy": 0.625}]
-    page = with_events(folder, method="random-ws", candidates=candidates, discretisation=None, eigenvalues=None)
+    page = with_events(
+        folder, method="random-ws", epoch=2, candidates=candidates, discretisation=None, eigenvalues=None
+    )
     Page(page)
     assert "best of 1 finalists" in page and "62.5%" in page and "<td class=number>62.50%</td>" in page
     assert "Discretisation without" not in page and 'id="spectrum-' not in page
@@ -269,10 +271,10 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("config.json", "[1]", "does not hold a configuration"),
+        ("config.json", "[1]", "it must be an object"),
         ("config.json", "{", "cannot read"),
-        ("config.json", '{"search_space": {"name": "x"}}', "not a search space"),
-        ("metrics.jsonl", '{"step": 1}\n', "names no epoch"),
+        ("config.json", '{"search_space": {"name": "x"}}', "search_space: num_nodes is missing"),
+        ("metrics.jsonl", '{"step": 1}\n', "epoch is missing"),
         ("metrics.jsonl", '{"epoch": 0, "alpha": {"normal": [[1.0]]}}\n', "does not fit space"),
         ("genotype.json", "{}", "genotype"),
     ],

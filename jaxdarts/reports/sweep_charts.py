@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import COLOURS, MUTED, Line, Points, tidy_axes
-from jaxdarts.runs.pages.draw import INK
-from jaxdarts.runs.pages.page import card, escape
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import COLOURS, MUTED, Line, Points, drawable, legend, tidy_axes
+from jaxdarts.reports.draw import INK
+from jaxdarts.reports.page import card, escape
 from jaxdarts.runs.sweep.record import SweepRecord, SweepRun, value_text
 
 _COLUMNS = 5  # of panels in a figure
@@ -60,7 +60,7 @@ def sweep_charts(sweep: SweepRecord, correlation: str) -> Iterator[str]:
 def _curve_cards(runs: Sequence[SweepRun], curves: _Curves) -> list[str]:
     """A chart a panel that has values, a line a run, a colour and an entry in the legend for each name of lines."""
     panels = _panels(runs, curves)
-    values = [value for run in runs for value in run.curves.get(curves.key, ()) if value is not None]
+    values = [value for run in runs for value in map(drawable, run.curves.get(curves.key, ())) if value is not None]
     cards = []
     for number, (heading, members) in enumerate(panels.items()):
         epochs = sorted({epoch for run in members for epoch in run.epochs})
@@ -68,11 +68,9 @@ def _curve_cards(runs: Sequence[SweepRun], curves: _Curves) -> list[str]:
         lines = []
         for run in members:
             name = curves.line(run)
-            first = name not in colours
             colour = colours.setdefault(name, COLOURS[len(colours) % len(COLOURS)])
             known = dict(zip(run.epochs, run.curves[curves.key], strict=True))
-            # A name that begins with _ is left out of the legend.
-            lines.append(Line(name if first else f"_{run.name}", [known.get(epoch) for epoch in epochs], colour))
+            lines.append(Line(name, [known.get(epoch) for epoch in epochs], colour))
         name = f"{curves.key.replace('/', '-')}{number}"
         bounds = (min(values), max(values)) if curves.shared else None
         chart = charts.line_chart(name, epochs, lines, percent=curves.percent, bounds=bounds)
@@ -95,7 +93,8 @@ def _curve_figure(runs: Sequence[SweepRun], curves: _Curves) -> Figure | None:
     handles: dict[str, Line2D] = {}
     for axis, (heading, members) in zip(axes.flat, panels.items(), strict=False):
         for run in members:
-            known = [pair for pair in zip(run.epochs, run.curves[curves.key], strict=True) if pair[1] is not None]
+            pairs = zip(run.epochs, map(drawable, run.curves[curves.key]), strict=True)
+            known = [pair for pair in pairs if pair[1] is not None]
             step = "steps-mid" if curves.shared else "default"
             (drawn,) = axis.plot(
                 *zip(*known, strict=True), color=colours[curves.line(run)], linewidth=1.2, drawstyle=step
@@ -109,9 +108,7 @@ def _curve_figure(runs: Sequence[SweepRun], curves: _Curves) -> Figure | None:
     for axis in list(axes.flat)[len(panels) :]:
         axis.set_axis_off()
     figure.supxlabel("epoch", fontsize=9, color=MUTED)
-    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 1.6}
-    style["ncols"] = min(len(names), 2 * columns)
-    figure.legend(list(handles.values()), list(handles), loc="outside upper left", **style)
+    legend(figure, list(handles.items()), columns=2 * columns, labelcolor=INK)
     return figure
 
 
@@ -119,7 +116,7 @@ def _panels(runs: Sequence[SweepRun], curves: _Curves) -> dict[str, list[SweepRu
     """The runs that have the curve, by the panel they belong to."""
     found: dict[str, list[SweepRun]] = {}
     for run in runs:
-        if any(value is not None for value in run.curves.get(curves.key, ())):
+        if any(drawable(value) is not None for value in run.curves.get(curves.key, ())):
             found.setdefault(curves.panel(run), []).append(run)
     return found
 
@@ -128,7 +125,7 @@ def _curvature_and_error(sweep: SweepRecord, correlation: str) -> Iterator[str]:
     """A point a run that has both, in the colour of its method (Zela et al. 2020, figure 4)."""
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for run in sweep.finished:
-        eigenvalue, error = (run.value(name) for name in ("dominant_eigenvalue", "test_error"))
+        eigenvalue, error = (drawable(run.value(name)) for name in ("dominant_eigenvalue", "test_error"))
         if eigenvalue is not None and error is not None:
             points.setdefault((_label(run), _setting(run)), []).append((eigenvalue, error))
     names = list(dict.fromkeys(name for name, _ in points))

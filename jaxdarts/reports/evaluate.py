@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jaxdarts.errors import shorten
+from jaxdarts.reports.page import Quantities, line_card, render_page, time_text, versions_text
 from jaxdarts.runs.evaluate.record import EvaluationRecord, best_epoch
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import FIRST, SECOND, THIRD, Line
-from jaxdarts.runs.pages.page import Quantities, card, render_page, time_text, versions_text
 
 _QUANTITIES: Quantities = (
     ("train_loss", "Training loss", min),
@@ -79,29 +77,17 @@ def _outcome(run: EvaluationRecord) -> Iterable[str]:
 
 
 def _charts(run: EvaluationRecord) -> str:
-    def line(key: str, name: str, colour: str) -> Line:
-        return Line(name, run.values(key), colour)
-
-    errors = [line("valid_error", "validation", SECOND), line("test_error", "test", THIRD)]
-    training = [None if value is None else 1 - value for value in run.values("train_accuracy")]
-    losses = [
-        line("train_loss", "training", FIRST),
-        line("valid_loss", "validation", SECOND),
-        line("test_loss", "test", THIRD),
-    ]
-    rates = [line("learning_rate", "learning rate", FIRST)]
-    norms = [line("gradient_norm", "norm", FIRST)]
-    epochs = run.epochs
-    wide = card(
-        "Errors",
-        charts.line_chart("errors", epochs, [Line("training", training, FIRST), *errors], width=11.4, percent=True),
+    errors = {"train_error": "training", "valid_error": "validation", "test_error": "test"}
+    losses = {"train_loss": "training", "valid_loss": "validation", "test_loss": "test"}
+    note = (
         "Training images are cropped, mirrored and masked at random and see drop path; validation and test images "
-        "are not and do not.",
+        "are not and do not."
     )
+    wide = line_card("Errors", "errors", run, errors, note, width=11.4, percent=True)
     pairs = [
-        card("Losses", charts.line_chart("losses", epochs, losses)),
-        card("Auxiliary head's loss", charts.line_chart("head", epochs, [line("auxiliary_loss", "training", FIRST)])),
-        card("Learning rate", charts.line_chart("rates", epochs, rates)),
-        card("Gradient norm before clipping", charts.line_chart("norms", epochs, norms)),
+        line_card("Losses", "losses", run, losses),
+        line_card("Auxiliary head's loss", "head", run, {"auxiliary_loss": "training"}),
+        line_card("Learning rate", "rates", run, {"learning_rate": "learning rate"}),
+        line_card("Gradient norm before clipping", "norms", run, {"gradient_norm": "norm"}),
     ]
     return f'<div class="wide">{wide}</div><div class="pair">{"".join(pairs)}</div>'

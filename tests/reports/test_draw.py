@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from PIL import Image
 
-from jaxdarts.runs.pages.draw import draw_cells, save_cells
+from jaxdarts.reports.draw import draw_cells, save_cells
 from jaxdarts.spaces import DARTS, Genotype
 
 OPERATIONS = [*DARTS.operation_names, "noise", "conv_7x1_1x7"]

@@ -12,10 +12,10 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.regret import main
+from jaxdarts.reports.regret import write_regret
+from jaxdarts.reports.regret_curves import group_curves, run_regret
 from jaxdarts.runs.metrics import append_metrics
 from jaxdarts.runs.table.record import Table, read_table
-from jaxdarts.runs.table.regret_curves import group_curves, run_regret
-from jaxdarts.runs.table.regret_report import write_regret
 from jaxdarts.spaces import S1, S5, Genotype, SearchSpace, space_to_json
 
 GENOTYPES = [genotype.canonical() for genotype in S5.genotypes()]

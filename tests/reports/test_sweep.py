@@ -14,13 +14,13 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.report import main
+from jaxdarts.reports.charts import FIRST, SECOND
+from jaxdarts.reports.statistics import Estimate, best_by_validation, correlation, estimate
+from jaxdarts.reports.sweep import write_sweep_report
 from jaxdarts.runs.metrics import append_metrics
-from jaxdarts.runs.pages.charts import FIRST, SECOND
 from jaxdarts.runs.sweep.record import SweepRun, read_result
-from jaxdarts.runs.sweep.report import write_sweep_report
-from jaxdarts.runs.sweep.statistics import Estimate, best_by_validation, correlation, estimate
 from jaxdarts.spaces import S1, S4, load_genotype
-from tests.runs.test_report import Page, synthetic_run
+from tests.reports.test_search import Page, synthetic_run
 
 # Of each run: space, method, seed, eigenvalue, validation accuracy, accuracy change, held out, test error.
 RUNS = [
@@ -213,7 +213,7 @@ def test_a_selecting_methods_accuracy_is_the_chosen_ones(sweep: Path, tmp_path: 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [('{"fields": [], "runs": []}', "no run of the sweep"), ("{", "cannot read"), ("{}", "does not describe a sweep")],
+    [('{"fields": [], "runs": []}', "no run of the sweep"), ("{", "cannot read"), ("{}", "runs is missing")],
 )
 def test_a_broken_or_empty_sweep(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "sweep.json").write_text(content)

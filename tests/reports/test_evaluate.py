@@ -12,10 +12,10 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.report import main
+from jaxdarts.reports.write import write_report
 from jaxdarts.runs.metrics import append_metrics
-from jaxdarts.runs.search.report import write_report
 from jaxdarts.spaces import GENOTYPES
-from tests.runs.test_report import Page
+from tests.reports.test_search import Page
 
 
 def synthetic_evaluation(

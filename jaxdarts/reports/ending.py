@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import FIRST, SECOND
-from jaxdarts.runs.pages.graphs import CELL_NAMES
-from jaxdarts.runs.pages.page import card, number, table
-from jaxdarts.runs.record import DIAGNOSTICS_FILE, RunRecord
-from jaxdarts.runs.search.diagnostics_form import check_diagnostics
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import FIRST, SECOND
+from jaxdarts.reports.graphs import CELL_NAMES
+from jaxdarts.reports.page import card, number, quantity, table
+from jaxdarts.runs.record import RunRecord, complete_diagnostics
 from jaxdarts.runs.search.events import STOP, describe
 from jaxdarts.spaces import genotype_from_json
 
@@ -30,9 +28,10 @@ def verdict_sentences(run: RunRecord) -> Iterator[str]:
         )
     candidates = (run.diagnostics or {}).get("candidates")
     if candidates:
+        score = candidates[0].get("accuracy")
         yield (
             f"The genotype returned is the best of {len(candidates)} finalists among random architectures: with the "
-            f"shared weights its validation accuracy is {candidates[0]['accuracy']:.1%}."
+            f"shared weights its validation accuracy is {'not known' if score is None else f'{score:.1%}'}."
         )
 
 
@@ -42,10 +41,9 @@ def ending(run: RunRecord) -> str:
     Raises:
       InputError: a field of diagnostics.json is missing.
     """
-    found = run.diagnostics
-    if not found:
+    found = complete_diagnostics(run)
+    if found is None:
         return ""
-    check_diagnostics(found, Path(run.name) / DIAGNOSTICS_FILE, cells=tuple(run.genotype.count("skip_connect")))
     note = "Parameter-free: skip connections, poolings and noise."
     cards = [card("The genotype", _operations(found["operations"]), note)]
     if found["discretisation"]:
@@ -68,12 +66,14 @@ def _operations(counts: dict[str, Any]) -> str:
 
 def _discretisation(found: dict[str, Any]) -> tuple[str, str]:
     rows = [
-        [name, f"{found[key]['accuracy']:.2%}", number(found[key]["loss"])]
+        [name, quantity("accuracy", found[key]["accuracy"]), quantity("loss", found[key]["loss"])]
         for key, name in (("relaxed", "Mixing weights from alpha"), ("one_hot", "Only the genotype's operations"))
     ]
+    change = found["accuracy_change"]
+    points = "an unknown number of" if change is None else f"{100 * change:+.1f}"
     note = (
-        f"The supernet's accuracy on the validation half changes by {100 * found['accuracy_change']:+.1f} points when "
-        "alpha is replaced by the genotype and nothing is trained again."
+        f"The supernet's accuracy on the validation half changes by {points} points when alpha is replaced by the "
+        "genotype and nothing is trained again."
     )
     return table(["", "Validation accuracy", "Validation loss"], rows), note
 
@@ -82,15 +82,18 @@ def _candidates(candidates: list[dict[str, Any]]) -> str:
     rows = []
     for rank, candidate in enumerate(candidates, start=1):
         skips = genotype_from_json(candidate["genotype"]).count("skip_connect")
-        rows.append([str(rank), f"{candidate['accuracy']:.2%}", *map(str, skips.values())])
+        rows.append([str(rank), quantity("accuracy", candidate["accuracy"]), *map(str, skips.values())])
     return table(["Rank", "Validation accuracy", *(f"Skips, {CELL_NAMES[cell].lower()}" for cell in skips)], rows)
 
 
 def _spectrum(found: dict[str, Any]) -> Iterator[str]:
-    values = np.array(found["values"])
+    values = np.array([value for value in found["values"] if value is not None])
+    residuals = [value for value in found["residuals"] if value is not None]
+    if not len(values) or not residuals:
+        return
     ranks = np.arange(1, len(values) + 1)
     which = "All" if len(values) == found["of"] else f"The {len(values)} largest by magnitude of {found['of']}"
-    residual = float(np.max(found["residuals"]))
+    residual = max(residuals)
     exact = "exact up to rounding" if residual < 1e-5 * np.abs(values[0]) else f"known to {number(residual)} or better"
     yield card(
         "Eigenvalues of the alpha-Hessian",

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdarts.paths import is_folder
-from jaxdarts.runs.files import write_atomically
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import COLOURS, Line
+from jaxdarts.reports.draw import figure_to_svg
+from jaxdarts.reports.page import card, csv_text, render_plain_page, table, write_files
+from jaxdarts.reports.regret_curves import Curve, RunRegret, check_finished, group_curves, run_regret, search_folders
+from jaxdarts.reports.table import cell_text
 from jaxdarts.runs.folder import one_line_errors
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import COLOURS, Line
-from jaxdarts.runs.pages.draw import figure_to_svg
-from jaxdarts.runs.pages.page import card, render_plain_page, table
 from jaxdarts.runs.table.record import Table, read_table
-from jaxdarts.runs.table.regret_curves import Curve, RunRegret, check_finished, group_curves, run_regret, search_folders
-from jaxdarts.runs.table.report import cell_text
 
 PAGE_FILE, CSV_FILE, FIGURE_FILE = "regret.html", "regret.csv", "regret.svg"
 
@@ -47,11 +44,10 @@ def write_regret(table_path: str | Path, run_dirs: Sequence[str | Path], output_
     curves = group_curves(runs)
     default = Path(table_path) if is_folder(table_path) else Path(table_path).parent
     folder = default if output_dir is None else Path(output_dir)
+    files = {CSV_FILE: _csv(found, curves), FIGURE_FILE: _figure(curves), PAGE_FILE: _page(found, curves)}
     with one_line_errors("write", folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / CSV_FILE, _csv(found, curves))
-        write_atomically(folder / FIGURE_FILE, _figure(curves))
-        write_atomically(folder / PAGE_FILE, _page(found, curves))
+    write_files(folder, files)
     return folder / PAGE_FILE
 
 
@@ -74,15 +70,13 @@ def _figure(curves: Sequence[Curve]) -> str:
 
 def _csv(found: Table, curves: Sequence[Curve]) -> str:
     """A row an epoch of a run; errors are parts of one."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["curve", "run", "seed", "epoch", "test_error", "regret", "genotype"])
+    rows: list[list[object]] = []
     for curve in curves:
         for run in curve.runs:
             for epoch, (genotype, regret) in enumerate(zip(run.genotypes, run.regrets, strict=True)):
                 known = ["", "", ""] if genotype is None else [found.errors[genotype], regret, genotype.to_text()]
-                writer.writerow([curve.label, run.folder.name, run.config.get("seed"), epoch, *known])
-    return text.getvalue()
+                rows.append([curve.label, run.folder.name, run.config.get("seed"), epoch, *known])
+    return csv_text(["curve", "run", "seed", "epoch", "test_error", "regret", "genotype"], rows)
 
 
 def _page(found: Table, curves: Sequence[Curve]) -> str:

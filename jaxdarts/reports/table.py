@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.folder import one_line_errors
-from jaxdarts.runs.pages import charts
-from jaxdarts.runs.pages.charts import FIRST
-from jaxdarts.runs.pages.graphs import CELL_NAMES
-from jaxdarts.runs.pages.page import card, render_plain_page, settings, table, versions_text
+from jaxdarts.reports import charts
+from jaxdarts.reports.charts import FIRST
+from jaxdarts.reports.graphs import CELL_NAMES
+from jaxdarts.reports.page import card, csv_text, render_plain_page, settings, table, versions_text, write_files
 from jaxdarts.runs.progress import format_seconds
 from jaxdarts.runs.table.record import Entry, Table, read_table
 from jaxdarts.spaces import Architecture
@@ -40,9 +36,7 @@ def write_table_report(folder: str | Path) -> Path:
     found = read_table(folder)
     if not found.entries:
         raise InputError(f"run_dir: no training of the table in {str(folder)!r} has ended yet; a report needs one")
-    for name, text in ((CSV_FILE, _csv(found)), (PAGE_FILE, _page(found))):
-        with one_line_errors("write", folder / name):
-            write_atomically(folder / name, text)
+    write_files(folder, {CSV_FILE: _csv(found), PAGE_FILE: _page(found)})
     return folder / PAGE_FILE
 
 
@@ -64,14 +58,12 @@ def _by_genotype(found: Table) -> list[tuple[Architecture, list[Entry]]]:
 
 def _csv(found: Table) -> str:
     """A row an architecture; errors are parts of one, several seeds' are separated by blanks."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = ("test_errors", "valid_errors", "seeds", "parameters", "multiply_adds", "seconds", "genotype")
-    writer.writerow(["rank", "test_error", "regret", *columns])
+    rows = []
     least = min(found.errors.values())
     for rank, (genotype, entries) in enumerate(_by_genotype(found), start=1):
         error = found.errors[genotype]
-        writer.writerow(
+        rows.append(
             [
                 rank,
                 error,
@@ -85,7 +77,7 @@ def _csv(found: Table) -> str:
                 genotype.to_text(),
             ]
         )
-    return text.getvalue()
+    return csv_text(["rank", "test_error", "regret", *columns], rows)
 
 
 def _joined(values: Sequence[float | None]) -> str:

@@ -1,0 +1,67 @@
+"""Which page belongs to a folder?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jaxdarts.reports.draw import save_cells
+from jaxdarts.reports.evaluate import render_evaluation
+from jaxdarts.reports.population import render_population
+from jaxdarts.reports.search import render_search
+from jaxdarts.reports.sweep import write_sweep_report
+from jaxdarts.reports.table import write_table_report
+from jaxdarts.runs.evaluate.config import EvaluateConfig
+from jaxdarts.runs.evaluate.record import RESULT_FILE, read_evaluation, recorded_genotype
+from jaxdarts.runs.files import write_atomically
+from jaxdarts.runs.folder import one_line_errors, run_command
+from jaxdarts.runs.record import (
+    REPORT_FILE,
+    is_population,
+    read_config,
+    read_genotype,
+    read_run,
+)
+from jaxdarts.runs.sweep.record import SWEEP_FILE
+from jaxdarts.runs.table.config import TabulateConfig
+from jaxdarts.spaces.files import GENOTYPE_FILE
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Writes `report.html` from the files of a search, an evaluation, a table or a sweep, finished or not.
+
+    Tables and sweeps get their tables and figures too, see `write_table_report` and `write_sweep_report`.
+
+    The cells of a run that has ended are drawn into `cells.svg` and `cells.png` too.
+
+    The page loads nothing: pictures are inline. An unfinished run is reported as such, with its newest genotype.
+    The file is replaced as a whole. Takes one to three seconds.
+
+    Returns:
+      The path of the page.
+
+    Raises:
+      InputError: not the folder of a run, no epoch has ended yet, or a file in it cannot be read.
+      RunError: the page cannot be written.
+    """
+    folder = Path(run_dir)
+    if (folder / SWEEP_FILE).is_file():
+        return write_sweep_report(folder)
+    config = read_config(folder)
+    command = run_command(config)
+    if command == TabulateConfig.command:
+        return write_table_report(folder)
+    if command == EvaluateConfig.command:
+        page = render_evaluation(read_evaluation(folder))
+        finished, genotype = (folder / RESULT_FILE).exists(), recorded_genotype
+        title = Path(str(config.get("genotype"))).name
+    else:
+        page = render_population(folder, config) if is_population(config) else render_search(read_run(folder))
+        finished, genotype = (folder / GENOTYPE_FILE).exists(), read_genotype
+        title = str((config.get("search_space") or config).get("name", config.get("space")))
+    path = folder / REPORT_FILE
+    if finished:
+        with one_line_errors("write", folder):
+            save_cells(genotype(folder), folder / "cells.svg", folder / "cells.png", title=title)
+    with one_line_errors("write", path):
+        write_atomically(path, page)
+    return path
