@@ -16,10 +16,27 @@ from _common import compile_form, interleaved_medians
 import jaxdarts as jd
 from jaxdarts.bilevel.products import add_scaled, value_and_gradients
 from jaxdarts.data import normalise
-from jaxdarts.runs.schedules import start_epoch
-from jaxdarts.runs.search.assemble import EpochSums, Search
+from jaxdarts.plans.base import Built
+from jaxdarts.plans.search import build_search
+from jaxdarts.runs.engine import set_values
+from jaxdarts.runs.steps import cursors, make_steps
 
 EXACT = "unrolled(1)"
+
+
+class Search(NamedTuple):
+    """A search that is ready to run."""
+
+    config: jd.SearchConfig
+    built: Built
+
+    @property
+    def problem(self) -> Any:
+        return self.built.experiments[0].method.problem
+
+
+def make_search(config: jd.SearchConfig) -> Search:
+    return Search(config, build_search([config], config))
 
 
 class Point(NamedTuple):
@@ -58,30 +75,31 @@ def in_precision(dtype: str) -> Any:
 
 def reach_points(search: Search, train_steps: Sequence[int]) -> dict[int, Point]:
     """The search's state after each number of steps, in a constant learning rate."""
-    state, points = start_epoch(search.config, search.init(), 0), {}
-    sums, order = EpochSums.zero(search.problem.dtype), None
+    (experiment,), points = search.built.experiments, {}
+    steps, drawn = make_steps(search.built, jax.devices()), None
+    state = set_values(experiment.start(), {name: schedule(0) for name, schedule in experiment.schedules.items()})
     for step in range(max(train_steps) + 1):
         if step in train_steps:
-            found = Point(state.params, state.alpha, state.opt_state, state.batch_stats)
+            found = Point(state.params, state.alpha, state.opt_state, state.stats)
             points[step] = jax.tree.map(np.array, found)  # copies: the step overwrites its input
         if step == max(train_steps):
             break
-        if step % search.steps_per_epoch == 0:
-            order = search.order(step // search.steps_per_epoch)
-        state, sums, _ = search.step(state, sums, search.data, order)
+        if step % steps.steps_per_epoch == 0:
+            drawn = cursors(experiment, step // steps.steps_per_epoch, None)
+        state, _ = steps.step(state, steps.data, drawn)
     return points
 
 
 def draw_batches(search: Search, batch_size: int, draws: int, seed: int) -> list[tuple[jd.Batch, jd.Batch]]:
     """Independent pairs of a train and a valid batch, normalised, in float32."""
-    random = np.random.default_rng(seed)
+    random, images_of = np.random.default_rng(seed), search.built.data
 
     def draw(data: jd.Batch) -> jd.Batch:
         chosen = random.choice(len(data.labels), batch_size, replace=False)
-        images = normalise(data.images[chosen], search.dataset.mean, search.dataset.std)
+        images = normalise(data.images[chosen], images_of.dataset.mean, images_of.dataset.std)
         return jd.Batch(np.asarray(images), np.asarray(data.labels[chosen]))
 
-    return [(draw(search.data.train), draw(search.data.valid)) for _ in range(draws)]
+    return [(draw(images_of.train), draw(images_of.valid)) for _ in range(draws)]
 
 
 class Estimators:
@@ -90,7 +108,7 @@ class Estimators:
     def __init__(self, search: Search) -> None:
         self.problem, config = search.problem, search.config
         self.update = jd.virtual_step_optimiser(config.learning_rate, config.momentum, config.l2)
-        self.key = jax.random.key(0) if search.problem.needs_key else None
+        self.key = jax.random.key(0) if search.problem.network.needs_key else None
         self.gradients, self.mixed_product = jax.jit(self._gradients), jax.jit(self._mixed_product)
 
     def loss(self, point: Point) -> Callable[..., Any]:
@@ -120,7 +138,7 @@ class Estimators:
         return value_and_gradients(self.loss(point), params, point.alpha, batch)[1]
 
     def _mixed_product(self, point: Point, batch: jd.Batch, direction: Any) -> Any:
-        return jd.mixed_product(self.loss(point), point.params, point.alpha, batch, direction)
+        return jd.bilevel.mixed_product(self.loss(point), point.params, point.alpha, batch, direction)
 
 
 def as_vector(alpha: Any) -> np.ndarray:

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 from _search import Ready
 
 from jaxdarts.bilevel.products import alpha_product, value_and_gradients
-from jaxdarts.methods.search import LossInputs
 
 
 class Program(NamedTuple):
@@ -31,9 +29,8 @@ def step_programs(ready: Ready) -> dict[str, Program]:
 
     After a step in parts with the same state they are compiled already, and nothing is compiled again.
     """
-    state, loss = ready.state, ready.problem.loss
-    key = jax.random.key(0) if ready.problem.needs_key else None
-    point = (state.params, state.alpha, LossInputs(ready.train, state.batch_stats, None, key))
+    state, (loss, _) = ready.state, ready.problem.losses
+    point = (state.params, state.alpha, ready.view)
     calls = {
         "gradients": (value_and_gradients, point),
         "product": (alpha_product, (*point, state.params, state.alpha)),

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jaxdarts as jd
 from jaxdarts.bilevel import Parts
 from jaxdarts.errors import unknown_choice
+from jaxdarts.methods import Method, Problem, SearchState, View
 
 
 class Size(NamedTuple):
@@ -33,12 +34,19 @@ SIZES = {
 class Ready(NamedTuple):
     """A method's step with all that it takes: random images at initialisation."""
 
-    problem: jd.SearchProblem
-    method: jd.SearchMethod
-    state: jd.SearchState
+    problem: Problem
+    method: Method
+    state: SearchState
     train: jd.Batch
     valid: jd.Batch
     parts: Parts  # the programs of `step`
+
+    @property
+    def view(self) -> View:
+        """What the inner objective of a step depends on beside w and alpha."""
+        needs_key = self.problem.network.needs_key or self.problem.relaxation.uses_key
+        state, key = self.state, jax.random.key(0) if needs_key else None
+        return View(self.train, state.stats, state.memory, state.values, key)
 
     def step(self) -> Any:
         """One step from the start, in parts as the search command runs it on a CPU."""
@@ -51,7 +59,7 @@ def size_of(name: str) -> Size:
     return SIZES[name]
 
 
-def make_problem(space: str, size: Size, remat: int = 0) -> jd.SearchProblem:
+def make_problem(space: str, size: Size, remat: int = 0) -> Problem:
     found = jd.load_space(space)
     return jd.SearchProblem(
         found, jd.Supernet(found, 10, size.channels, size.cells, remat), (size.image, size.image, 3)

@@ -70,16 +70,13 @@ def hlo_lines(space: str, size: str, compilation: str) -> int:
 
     import jaxdarts as jd
     from jaxdarts.bilevel.products import alpha_product, value_and_gradients
-    from jaxdarts.methods import LossInputs
 
     ready = make_ready(space, size_of(size), jd.unrolled())
-    state, loss = ready.state, ready.problem.loss
+    state, (loss, _) = ready.state, ready.problem.losses
     if compilation == "whole":
         lowered = [jax.jit(ready.method.step).lower(state, ready.train, ready.valid)]
     else:
-        key = jax.random.key(0) if ready.problem.needs_key else None
-        inputs = LossInputs(ready.train, state.batch_stats, None, key)
-        point = (state.params, state.alpha, inputs)
+        point = (state.params, state.alpha, ready.view)
         lowered = [
             ready.parts.program(value_and_gradients, loss).lower(*point),
             ready.parts.program(alpha_product, loss).lower(*point, state.params, state.alpha),

@@ -18,14 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from _common import command, headline, number, setting, table, write_json
-from _comparison import EXACT, Arguments, Estimators, compare, cost_rows, draw_batches, reach_points, sweep
+from _comparison import EXACT, Arguments, Estimators, compare, cost_rows, draw_batches, make_search, reach_points, sweep
 from _error_figure import draw_figure, places
 
 import jaxdarts as jd
 from jaxdarts.errors import InputError, unknown_choice
-from jaxdarts.runs.search.assemble import assemble
-from jaxdarts.runs.search.config import PRECISIONS
-from jaxdarts.runs.search.validity import check_config
+from jaxdarts.plans.settings import PRECISIONS
 
 WHY = """\
 Why the central difference misses: ReLU and max pooling make the gradient jump wherever an activation changes sign or
@@ -113,7 +111,7 @@ def search_config(options: Options, space: str) -> jd.SearchConfig:
         seed=options.seed,
     )
     # A chain of one or two cells is no search, but compiles quickly.
-    check_config(dataclasses.replace(config, cells=max(config.cells, 3)))
+    config.replace(cells=max(config.cells, 3)).check()
     return config
 
 
@@ -142,8 +140,8 @@ def measure(options: Options, save: Callable[[dict[str, Any]], None] = lambda _:
     errors: list[dict[str, Any]] = []
     costs: list[dict[str, Any]] = []
     for config in configs:
-        search = assemble(config)
-        smallest = min(len(part.labels) for part in search.data)
+        search = make_search(config)
+        smallest = min(len(part.labels) for part in (search.built.data.train, search.built.data.valid))
         sizes = sorted({*options.batch_sizes, *options.timed_batch_sizes})
         if sizes[0] < 1 or sizes[-1] > smallest:
             raise InputError(f"batch_sizes must be from 1 to {smallest}, half of the data; got {sizes}")
@@ -152,7 +150,7 @@ def measure(options: Options, save: Callable[[dict[str, Any]], None] = lambda _:
         for batch_size in sizes:
             batches = draw_batches(search, batch_size, options.draws, options.seed)
             for steps, point in points.items():
-                place = {"space": Path(search.space.name).stem, "train_steps": steps, "batch_size": batch_size}
+                place = {"space": Path(search.problem.space.name).stem, "train_steps": steps, "batch_size": batch_size}
                 cases = [Arguments(point, *pair) for pair in batches]
                 swept = batch_size in options.batch_sizes
                 timed = batch_size in options.timed_batch_sizes and steps == max(points)

@@ -24,14 +24,16 @@ import numpy as np
 from _common import command, headline, setting, table, write_json
 
 from jaxdarts.errors import InputError
+from jaxdarts.nasbench201.benchmark import ENVIRONMENT_VARIABLE, TITLES
 from jaxdarts.reports.statistics import estimate
 from jaxdarts.reports.sweep_charts import sweep_figures
-from jaxdarts.runs.nasbench201.benchmark import ENVIRONMENT_VARIABLE, TITLES
-from jaxdarts.runs.sweep.loop import raise_for_failures, run_sweep
-from jaxdarts.runs.sweep.record import SweepRun, read_states, read_sweep_record
+from jaxdarts.reports.sweep_record import SweepRun, read_sweep_record
+from jaxdarts.runs.sweep.loop import raise_for_failures
+from jaxdarts.runs.sweep.states import read_states
 from jaxdarts.spaces import Benchmark
 from jaxdarts.spaces.benchmark import DATA_SETS
 from jaxdarts.spaces.nasbench201 import NUM_CELLS
+from jaxdarts.sweep import run_sweep
 
 SWEEP = Path(__file__).parents[1] / "configs" / "sweeps" / "nasbench201_ablation.toml"
 COLLAPSED, BEST = (54.30, 15.61, 16.32), (94.36, 73.51, 46.34)

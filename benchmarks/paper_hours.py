@@ -15,7 +15,6 @@ Early stopping is counted as if it never stopped, and DARTS-ADA as if it never w
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,10 +26,9 @@ from _common import command, headline, setting, table, write_json
 import jaxdarts as jd
 from jaxdarts.errors import InputError
 from jaxdarts.networks import network_cost, supernet_cost
-from jaxdarts.runs.evaluate.config import EvaluateConfig
-from jaxdarts.runs.population.members import member_configs
-from jaxdarts.runs.population.selection import retrain_config
-from jaxdarts.runs.search.config import PRESETS, SearchConfig
+from jaxdarts.plans.members import member_settings
+from jaxdarts.plans.robust import retrain_settings
+from jaxdarts.plans.settings import EvaluateConfig, SearchConfig
 from jaxdarts.runs.sweep.file import SweepPoint, read_sweep
 
 PAPER = Path(__file__).parents[1] / "configs" / "paper"
@@ -65,10 +63,10 @@ def typical_multiply_adds(classes: int, channels: int, cells: int) -> int:
 
 def search_operations(config: SearchConfig) -> float:
     """Floating-point operations of all epochs of a search; of a population, of all of its searches and retrainings."""
-    members = member_configs(config)
+    members = member_settings(config)
     if len(members) == 1:
         return one_search_operations(config)
-    retrained = evaluation_operations(retrain_config(config, TYPICAL), 0) * config.train_portion
+    retrained = evaluation_operations(retrain_settings(config, TYPICAL), 0) * config.train_portion
     return sum(map(one_search_operations, members)) + len(members) * retrained
 
 
@@ -103,13 +101,13 @@ def run_hours(point: SweepPoint, rate: float) -> tuple[float, float]:
     search, config = search_operations(point.search) / rate, point.evaluate
     if config is None:
         return search / 3600, 0.0
-    channels = config.channels / PRESETS["paper"].channels
+    channels = config.channels / SearchConfig(preset="paper").channels
     return search / 3600, evaluation_operations(config) / (channels * rate) / 3600
 
 
 def published_rate() -> float:
     """Operations a second of the DARTS paper's second-order search."""
-    return search_operations(dataclasses.replace(PRESETS["paper"], space="darts", curvature_every=0)) / DAY
+    return search_operations(SearchConfig(preset="paper", space="darts", curvature_every=0)) / DAY
 
 
 def main(options: Options) -> dict[str, Any]:

@@ -46,28 +46,32 @@ class Options:
 def steps_of(space: str, form: str, members: int, steps: int, small: bool) -> dict[str, float]:
     """Seconds until the first step is done, and the median of the next steps. Run in a new process."""
     import jax
-    import jax.numpy as jnp
 
     jax.config.update("jax_enable_compilation_cache", False)
-    from jaxdarts.runs.population.steps import assemble_population
-    from jaxdarts.runs.search.assemble import EpochSums, assemble
-    from jaxdarts.runs.search.config import SearchConfig
+    from jaxdarts.plans import robust
+    from jaxdarts.plans.members import member_settings
+    from jaxdarts.plans.search import build_search
+    from jaxdarts.plans.settings import SearchConfig
+    from jaxdarts.runs.steps import accumulate, cursors, make_steps
 
-    config = SearchConfig(space=space, **FORMS[form])  # type: ignore[arg-type]
-    if small:
-        config = dataclasses.replace(config, channels=1, batch_size=4, image_size=8, limit=100)
+    sizes = {"channels": 1, "batch_size": 4, "image_size": 8, "limit": 100} if small else {}
     alone = form.startswith("alone")
-    if not alone:
-        config = dataclasses.replace(config, population=members)
-    run: Any = assemble(config) if alone else assemble_population(config)
-    sums = EpochSums.zero(jnp.float32)
-    if not alone:
-        sums = jax.tree.map(lambda leaf: jnp.zeros(members, leaf.dtype), sums)
+    config = SearchConfig(space=space, population=None if alone else members, **FORMS[form], **sizes)
+    if alone:
+        built = build_search([config], config)
+    else:
+        stage = robust.robust_plan(config, member_settings(config))([])
+        assert stage is not None
+        built = stage.build()
+    run, sums = make_steps(built, jax.devices()), None
     began, times = time.perf_counter(), []
-    state, draws = run.init(), run.order(0)
+    carried = run.join([one.start() for one in built.experiments])
+    draws: Any = [cursors(one, 0, None) for one in built.experiments]
+    draws = draws[0] if alone else draws
     for _ in range(steps + 1):
-        state, sums, finite = run.step(state, sums, run.data, draws)
-        jax.block_until_ready((state, finite))
+        carried, totals = run.step(carried, run.data, draws)
+        sums, finite = accumulate(sums, totals)
+        jax.block_until_ready((carried, finite))
         times.append(time.perf_counter())
     seconds = [end - start for start, end in zip(times, times[1:], strict=False)]
     return {"first": times[0] - began, "step": statistics.median(seconds)}

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxdarts.runs.exit_codes import exit_code
+from jaxdarts.runs.messages import say
 from jaxdarts.runs.parser import CommandParser
 
 
@@ -34,13 +35,13 @@ def _run(argv: Sequence[str] | None) -> None:
     baselines.add_argument("--out", default="baselines", help="folder for the curves")
     arguments = parser.parse_args(argv)
     if arguments.command == "convert":
-        from jaxdarts.runs.nasbench201.official_files import convert as write_table
+        from jaxdarts.nasbench201.official_files import convert as write_table
 
         table = write_table(arguments.source, arguments.target)
-        print(f"{arguments.target}: {', '.join(sorted(table.columns))}")
+        say(f"{arguments.target}: {', '.join(sorted(table.columns))}")
         return
+    from jaxdarts.nasbench201.baselines import run_baselines
     from jaxdarts.reports.baselines import write_curves  # imports matplotlib
-    from jaxdarts.runs.nasbench201.baselines import run_baselines
     from jaxdarts.spaces import Benchmark
 
     table = Benchmark.load(arguments.table)
@@ -48,15 +49,13 @@ def _run(argv: Sequence[str] | None) -> None:
     curves = run_baselines(table, names, arguments.data_set, arguments.budget, arguments.repetitions, arguments.seed)
     for name, curve in curves.items():
         half = curve.high[-1] - curve.mean[-1]
-        print(
-            f"{name:<10} {curve.mean[-1]:.2f} +- {half:.2f} % (std {curve.std[-1]:.2f}) after {len(curve.mean)} cells"
-        )
+        say(f"{name:<10} {curve.mean[-1]:.2f} +- {half:.2f} % (std {curve.std[-1]:.2f}) after {len(curve.mean)} cells")
     test = table.accuracies(arguments.data_set)
     assert test is not None  # run_baselines
-    print(f"best cell  {test.max():.2f} %")
+    say(f"best cell  {test.max():.2f} %")
     title = f"{arguments.data_set}, {arguments.repetitions} repetitions, 95 % confidence"
     for path in write_curves(curves, arguments.out, title, float(test.max())):
-        print(path)
+        say(str(path))
 
 
 if __name__ == "__main__":

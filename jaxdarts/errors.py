@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class InputError(ValueError):
@@ -32,3 +33,12 @@ class RunError(RuntimeError):
 
 class RunInterrupted(RunError):
     """The user stopped the run (Ctrl-C, SIGTERM) and its state was saved. The message says how to continue."""
+
+
+@contextlib.contextmanager
+def one_line_errors(action: str, path: object) -> Iterator[None]:
+    """Turns an OSError into a RunError of one line: "cannot <action> <path>: No space left on device"."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot {action} {str(path)!r}: {error.strerror or error}") from error

@@ -1,15 +1,101 @@
-"""The command `python -m jaxdarts.evaluate`: how is a genotype's test error found from a shell?"""
+"""The command `python -m jaxdarts.evaluate`: how does a training run from a genotype to its test error?"""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from jaxdarts.runs.allocator import keep_freed_memory, restart_with_large_pages
-from jaxdarts.runs.command_line import parse_evaluate
 from jaxdarts.runs.exit_codes import exit_code
+from jaxdarts.runs.messages import say
+
+if TYPE_CHECKING:  # JAX is not imported before the restart with large pages
+    from jaxdarts.methods import SearchState
+    from jaxdarts.plans.settings import EvaluateConfig
+    from jaxdarts.spaces import Architecture
+
+
+class EvaluationResult(NamedTuple):
+    """How well a genotype does when it is trained from scratch, and where the run's files are."""
+
+    genotype: Architecture
+    run_dir: Path
+    metrics: list[dict[str, Any]]  # one record an epoch, as in metrics.jsonl
+    state: SearchState  # after the last step
+    test_error: float | None  # after the last epoch, between 0 and 1: what the papers report; None: nothing was tested
+    best_epoch: int | None  # with the best validation accuracy, the first of equals; None if nothing was held out
+    best_test_error: float | None  # after that epoch
+    parameters: int  # as `network_cost` counts them
+    multiply_adds: int
+
+
+def run_evaluation(
+    config: EvaluateConfig,
+    run_dir: str | Path | None = None,
+    *,
+    resume: bool = False,
+    stream: TextIO | None = None,
+) -> EvaluationResult:
+    """A whole evaluation: everything that `python -m jaxdarts.evaluate` does.
+
+    Args:
+      config: which genotype is trained, and how.
+      run_dir: where its files go; None makes a new folder below `runs/`.
+      resume: continue the run in `run_dir` from its newest checkpoint, with the genotype that it began with; the
+        result is that of an unbroken run.
+      stream: where progress is shown; standard output if None.
+
+    Raises:
+      InputError: something given cannot be used; nothing was compiled or written.
+      RunInterrupted: SIGINT or SIGTERM came; the state was saved first.
+      RunError: a loss was not finite, or a file could not be written.
+    """
+    from jaxdarts.errors import InputError
+    from jaxdarts.plans.evaluate import evaluate_plan
+    from jaxdarts.reports.write import write_pages
+    from jaxdarts.runs.engine import run_plan
+    from jaxdarts.runs.start import started
+    from jaxdarts.spaces import genotype_from_json
+
+    config.check()
+    plans: list[Any] = []
+
+    def build(recorded: Mapping[str, Any]) -> Any:
+        if recorded and "architecture" not in recorded:
+            raise InputError(f"run_dir: {str(run_dir)!r} holds no architecture, so no evaluation wrote it")
+        genotype = genotype_from_json(recorded["architecture"]) if recorded else choose_genotype(config)
+        plans.append(evaluate_plan(config, genotype))
+        built = plans[0]([]).build()
+        return built, built.facts
+
+    name = f"evaluate-{config.genotype}"
+    with started(config, run_dir, resume, stream, build, name=name, on_result=write_pages) as run:
+        ended = run_plan(plans[0], run.store, run.around, run.built)
+        run.around.on_result(run.store.path)
+        trained = ended[0].results[0]
+        genotype = genotype_from_json(run.built.facts["architecture"])  # type: ignore[union-attr]
+        metrics = list(run.store.records)
+        return EvaluationResult(genotype, run.store.path, metrics, trained.outcome.state, **trained.result)
+
+
+def choose_genotype(config: EvaluateConfig) -> Architecture:
+    """The genotype that the settings name.
+
+    Raises:
+      InputError: there is none, its network cannot be built, it does not belong to `config.space`, or it needs more
+        cells.
+    """
+    from jaxdarts.networks import OPERATIONS
+    from jaxdarts.networks.macro import check_cells
+    from jaxdarts.spaces import find_genotype, load_space
+
+    genotype = find_genotype(config.genotype, OPERATIONS)
+    if config.space is not None:
+        load_space(config.space, OPERATIONS).check_genotype(genotype)
+    check_cells(genotype.macro, config.cells)
+    return genotype
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,27 +108,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(argv: Sequence[str] | None) -> None:
+    from jaxdarts.runs.command_line import parse_evaluate
+
     config, options = parse_evaluate(argv)
     keep_freed_memory(config.batch_size, config.image_size, config.channels, config.cells)
+    from jaxdarts.reports.write import report_line
     from jaxdarts.runs.compilation import quicken_compilation
-    from jaxdarts.runs.evaluate.loop import run_evaluation  # imports JAX, for which --help should not wait
-    from jaxdarts.runs.processes import is_first
-    from jaxdarts.runs.rendezvous import connect
-    from jaxdarts.runs.reporting import report_line
+    from jaxdarts.runs.processes import connect, is_first
 
     quicken_compilation()
-    connect(options, {"resume": options.resume, **dataclasses.asdict(config)})
+    connect(options, {"resume": options.resume, **config.flat()})
     run_dir = None if options.run_dir is None else Path(options.run_dir)
     result = run_evaluation(config, run_dir, resume=options.resume)
     if not is_first():
         return
     assert result.test_error is not None  # only None where there is nothing to test on
-    print(f"done: test error {result.test_error:.2%} after the last epoch")
+    say(f"done: test error {result.test_error:.2%} after the last epoch")
     if result.best_epoch is not None:
         best = f"{result.best_epoch + 1}/{config.epochs}, the best by validation accuracy"
-        print(f"      test error {result.best_test_error:.2%} after epoch {best}")
-    print(f"      {result.parameters:,} parameters, {result.multiply_adds:,} multiply-adds an image")
-    print(report_line(result.run_dir))
+        say(f"      test error {result.best_test_error:.2%} after epoch {best}")
+    say(f"      {result.parameters:,} parameters, {result.multiply_adds:,} multiply-adds an image")
+    say(report_line(result.run_dir))
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from jaxdarts.spaces import Architecture, CellSpace
 
 Variables = dict[str, Any]
 _CELL = re.compile(r"cells\.(\d+)\.")
+_FIRST_OPERATION = re.compile(r"cells\.0\._ops\.\d+\._ops\.\d+\.op\.\d+\.weight")
 _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of data parallel and of compiled models, in any order
 _CHECKPOINT_NAMES = ("state_dict", "model_state_dict", "model", "network", "net")
 
@@ -136,7 +137,11 @@ def network_of(
     if isinstance(space_or_genotype, Architecture):
         auxiliary = any(name.startswith("auxiliary_head.") for name in state)
         return DiscreteNetwork(space_or_genotype, classes, channels, cells, auxiliary)
-    return Supernet(space_or_genotype, classes, channels, cells)
+    has_skips = any(".auxiliary_op." in name for name in state)  # of DARTS-
+    # Of PC-DARTS: in the first cell, which is no reduction cell, operations keep the channels that they get.
+    kept = next((value.shape[0] for name, value in state.items() if _FIRST_OPERATION.match(name)), channels)
+    parts = channels // kept if kept and channels % kept == 0 else 1
+    return Supernet(space_or_genotype, classes, channels, cells, auxiliary_skip=has_skips, partial_channels=parts)
 
 
 def _unwrapped(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -232,12 +237,16 @@ def _names(network: Supernet | DiscreteNetwork, torch_cell: str, cell_type: str)
     """The cell's connections, and the PyTorch name of each."""
     staged = _kind(network).macro == "stages"
     if isinstance(network, Supernet):
-        rows, columns, plan = supernet_plan(network.space, cell_type)
-        edges = [f"{node + 1}<-{source}" for node, source in network.space.edges]
-        return plan, [
-            f"{torch_cell}.edges.{edges[row]}.{column}" if staged else f"{torch_cell}._ops.{row}._ops.{column}"
-            for row, column in zip(rows, columns, strict=True)
+        rows, columns, plan = supernet_plan(network.space, cell_type, network.auxiliary_skip)
+        edges = [
+            f"{torch_cell}.edges.{node + 1}<-{source}" if staged else f"{torch_cell}._ops.{edge}"
+            for edge, (node, source) in enumerate(network.space.edges)
         ]
+        names = [
+            f"{edges[row]}.{column}" if staged else f"{edges[row]}._ops.{column}"
+            for row, column in zip(rows, columns, strict=False)  # the auxiliary skips have no column
+        ]
+        return plan, names + [f"{edges[row]}.auxiliary_op" for row in rows[len(columns) : len(plan.connections)]]
     plan = discrete_plan(network.genotype, cell_type)
     operations = "layers" if staged else "_ops"
     return plan, [f"{torch_cell}.{operations}.{position}" for position in range(len(plan.connections))]

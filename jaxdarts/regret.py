@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from jaxdarts.runs.exit_codes import exit_code
+from jaxdarts.runs.messages import say
 from jaxdarts.runs.parser import CommandParser
 
 
@@ -32,7 +33,7 @@ def _regret(argv: Sequence[str] | None) -> None:
     arguments = parser.parse_args(argv)
     from jaxdarts.reports.regret import write_regret  # imports matplotlib, for which --help should not wait
 
-    print(f"report: {write_regret(arguments.table, arguments.run_dirs, arguments.output_dir)}")
+    say(f"report: {write_regret(arguments.table, arguments.run_dirs, arguments.output_dir)}")
 
 
 if __name__ == "__main__":

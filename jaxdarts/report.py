@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from jaxdarts.errors import InputError, RunError
+from jaxdarts.runs.exit_codes import exit_code
+from jaxdarts.runs.messages import say
 from jaxdarts.runs.parser import CommandParser
-
-DONE, FAILED, BAD_INPUT = 0, 1, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +16,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code: 0 done, 2 bad input, 1 if the page could not be written.
     """
+    return exit_code(lambda: _report(argv))
+
+
+def _report(argv: Sequence[str] | None) -> None:
     parser = CommandParser(
         prog="python -m jaxdarts.report",
         description="Writes report.html again from a folder's files; a sweep's tables too.",
@@ -24,22 +27,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "run_dir", metavar="DIR", help="folder that a search, an evaluation or a sweep wrote, finished or not"
     )
-    try:
-        arguments = parser.parse_args(argv)
-        # Imports matplotlib, for which --help should not wait.
-        from jaxdarts.reports.write import write_report
+    arguments = parser.parse_args(argv)
+    # Imports matplotlib, for which --help should not wait.
+    from jaxdarts.reports.write import write_report
 
-        print(write_report(arguments.run_dir))
-        return DONE
-    except InputError as error:
-        return _fail(error, BAD_INPUT)
-    except RunError as error:
-        return _fail(error, FAILED)
-
-
-def _fail(message: object, code: int) -> int:
-    print(f"error: {' '.join(str(message).split())}", file=sys.stderr)
-    return code
+    say(str(write_report(arguments.run_dir)))
 
 
 if __name__ == "__main__":

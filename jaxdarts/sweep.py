@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jaxdarts.errors import InputError
 from jaxdarts.runs.exit_codes import exit_code
+from jaxdarts.runs.messages import say
 from jaxdarts.runs.parser import CommandParser
+
+if TYPE_CHECKING:
+    from jaxdarts.runs.sweep.loop import SweepResult
+
+
+def run_sweep(path: str | Path, sweep_dir: str | Path | None = None, **options: Any) -> SweepResult:
+    """All runs of a sweep file that have not finished yet, then the tables: what `python -m jaxdarts.sweep` does.
+
+    Arguments and errors are those of `jaxdarts.runs.sweep.loop.run_sweep`: `jobs`, `retry`, `variants`, `executor`,
+    `stream`.
+    """
+    from jaxdarts.reports.sweep_record import told
+    from jaxdarts.reports.write import write_pages
+    from jaxdarts.runs.sweep import loop
+
+    return loop.run_sweep(path, sweep_dir, told=told, on_result=write_pages, **options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,8 +70,8 @@ def _sweep(argv: Sequence[str] | None) -> None:
         from jaxdarts.runs.sweep.cluster import RayExecutor
 
         executor = RayExecutor(arguments.cluster, jobs=arguments.jobs, **options)
-    from jaxdarts.runs.reporting import report_line
-    from jaxdarts.runs.sweep.loop import raise_for_failures, run_sweep  # imports JAX, for which --help should not wait
+    from jaxdarts.reports.write import report_line
+    from jaxdarts.runs.sweep.loop import raise_for_failures
 
     result = run_sweep(
         arguments.file,
@@ -63,7 +82,7 @@ def _sweep(argv: Sequence[str] | None) -> None:
         executor=executor,
     )
     if any(entry["state"] == "done" for entry in result.states.values()):
-        print(report_line(result.sweep_dir))
+        say(report_line(result.sweep_dir))
     raise_for_failures(result)
 
 

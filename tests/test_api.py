@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -23,18 +24,28 @@ def _type_checking_imports() -> dict[str, str]:
     return {
         alias.name: statement.module.removeprefix("jaxdarts.")
         for statement in block.body
-        if isinstance(statement, ast.ImportFrom) and statement.module is not None
+        if isinstance(statement, ast.ImportFrom) and statement.module not in (None, "jaxdarts")
         for alias in statement.names
     }
 
 
-def test_the_three_lists_of_names_agree() -> None:
+def test_the_lists_of_names_agree() -> None:
     assert jaxdarts.__all__ == sorted(set(jaxdarts.__all__))
-    assert jaxdarts.__all__ == sorted(jaxdarts._MODULES)
+    assert jaxdarts.__all__ == sorted([*jaxdarts._MODULES, *jaxdarts._NAMESPACES])
     assert _type_checking_imports() == jaxdarts._MODULES
 
 
-@pytest.mark.parametrize("name", jaxdarts.__all__)
+@pytest.mark.parametrize("name", jaxdarts._NAMESPACES)
+def test_a_namespace_is_a_package_that_says_what_is_in_it(name: str) -> None:
+    namespace = getattr(jaxdarts, name)
+    assert namespace is importlib.import_module(f"jaxdarts.{name}")
+    assert name in dir(jaxdarts) and namespace.__doc__
+    for public in namespace.__all__:
+        value = getattr(namespace, public)
+        assert value.__doc__ or not (inspect.isclass(value) or inspect.isfunction(value)), public
+
+
+@pytest.mark.parametrize("name", sorted(jaxdarts._MODULES))
 def test_a_public_name_is_its_modules_own(name: str) -> None:
     module = importlib.import_module(f"jaxdarts.{jaxdarts._MODULES[name]}")
     value = getattr(jaxdarts, name)
@@ -57,22 +68,6 @@ def test_no_public_name_hides_a_command() -> None:
 def test_importing_loads_neither_jax_nor_matplotlib(module: str) -> None:
     check = f"import sys, {module}; print([name for name in ('jax', 'flax', 'matplotlib') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True).stdout.strip() == "[]"
-
-
-def test_commands_are_imported_by_no_module() -> None:
-    for path in (ROOT / "jaxdarts").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                assert node.module not in [f"jaxdarts.{name}" for name in COMMANDS], path
-
-
-def test_runs_know_the_reports_in_one_place_only() -> None:
-    """And there inside a function, so that a run loads them, and matplotlib, at its end."""
-    for path in (ROOT / "jaxdarts").rglob("*.py"):
-        lines = [line for line in path.read_text().splitlines() if "import" in line and "jaxdarts.reports" in line]
-        if path.parent.name == "reports" or path.parent == ROOT / "jaxdarts":
-            continue
-        assert lines == (["        from jaxdarts.reports import write"] if path.name == "reporting.py" else []), path
 
 
 def test_the_version_is_the_one_to_cite() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.sweep.record import SweepRun
+from jaxdarts.reports.sweep_record import SweepRun
 from jaxdarts.spaces import Benchmark
 from jaxdarts.spaces.nasbench201 import NUM_CELLS
 

@@ -48,7 +48,7 @@ def test_search_writes_its_files(finished: Path) -> None:
 
 def test_killed_run_resumes_to_the_same_bits(folder: Path, finished: Path) -> None:
     path = folder / "killed"
-    flags = [*tiny_flags(tiny_config(folder)), "--set", "checkpoint_every_minutes=0", "--run-dir", str(path)]
+    flags = [*tiny_flags(tiny_config(folder)), "--checkpoint-every-minutes=0", "--run-dir", str(path)]
     process = subprocess.Popen([*COMMAND, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not any((path / "checkpoints").glob("save_*")) and time.monotonic() < deadline:
@@ -78,9 +78,9 @@ def test_report_is_rendered_again(finished: Path) -> None:
         (["--hypergradient", "exact"], ["unknown hypergradient 'exact'", "unrolled"]),
         (["--dataset", "nothing"], ["nothing", "photos10"]),
         (["--channels", "0"], ["channels must be at least 1", "got 0"]),
-        (["--method", "darts-ada", "--ada-max-l2", "1e-5"], ["ada_max_l2 must be at least l2", "1e-05"]),
-        (["--method", "darts-es", "--es-window", "21"], ["es_window 21", "epochs 10"]),
-        (["--learning-rate", "-1"], ["learning_rate must be greater than 0", "-1"]),
+        (["--method", "darts-ada", "--ada-max-l2", "1e-5"], ["--ada-max-l2 must be at least l2", "1e-05"]),
+        (["--method", "darts-es", "--es-window", "21"], ["--es-window 21", "epochs 10"]),
+        (["--learning-rate", "-1"], ["--learning-rate must be greater than 0", "-1"]),
         (["--dataset", "digits", "--image-size", "none", "--batch-size", "100000"], ["batch_size", "100000"]),
         (["--resume"], ["resume", "--run-dir"]),
         (["--resume", "--run-dir", "no/such/run"], ["resume", "no/such/run"]),

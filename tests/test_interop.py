@@ -50,10 +50,16 @@ def some_genotype(space: CellSpace) -> Architecture:
     return discretise(space, {cell: random.random(space.alpha_shape(cell)) for cell in space.cell_types})
 
 
-@pytest.mark.parametrize("name", sorted(SPACES_TO_TRY))
-def test_search_network_round_trip(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in sorted(SPACES_TO_TRY)),
+        *(("s3", {"partial_channels": parts, "auxiliary_skip": skip}) for parts in (1, 2) for skip in (False, True)),
+    ],
+)
+def test_search_network_round_trip(name: str, options: dict[str, Any]) -> None:
     space = SPACES_TO_TRY[name]
-    network = Supernet(space, num_classes=7, channels=2, num_cells=4)
+    network = Supernet(space, num_classes=7, channels=2, num_cells=4, **options)
     variables = random_variables(network, image_channels=1)
     state = to_torch(network, variables)
     assert network_of(space, state) == network

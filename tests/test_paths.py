@@ -9,11 +9,12 @@ import pytest
 
 from jaxdarts import paths
 from jaxdarts.errors import InputError
+from jaxdarts.plans.settings import SearchConfig
 from jaxdarts.report import main as report_main
+from jaxdarts.reports.table_record import read_table
 from jaxdarts.runs.command_line import parse_search, read_config_file
-from jaxdarts.runs.folder import check_creatable, check_resumable
+from jaxdarts.runs.store import check_creatable, check_resumable
 from jaxdarts.runs.sweep.file import read_sweep
-from jaxdarts.runs.table.record import read_table
 from jaxdarts.spaces import Benchmark, find_genotype, load_genotype, load_space
 
 LONG = "x" * 300
@@ -45,7 +46,7 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path) -> None:
 def test_every_place_that_takes_a_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     for call in (
         lambda: check_creatable(Path(name)),
-        lambda: check_resumable(Path(name)),
+        lambda: check_resumable(Path(name), "search"),
         lambda: parse_search(["--resume", "--run-dir", name]),
         lambda: parse_search(["--config", name]),
         lambda: read_sweep(name),
@@ -72,8 +73,8 @@ def test_text_as_editors_save_it(tmp_path: Path, encoding: str) -> None:
         return tmp_path / name
 
     assert paths.read_text(write("text", "ä\nb"), "text") == "ä\nb"
-    assert read_config_file(write("c.toml", "epochs = 2\nseed = 1\n"), ["epochs", "seed"]) == {"epochs": 2, "seed": 1}
-    assert read_config_file(write("c.json", '{"epochs": 2}'), ["epochs"]) == {"epochs": 2}
+    assert read_config_file(write("c.toml", "epochs = 2\nseed = 1\n"), SearchConfig, {}) == {"epochs": 2, "seed": 1}
+    assert read_config_file(write("c.json", '{"epochs": 2}'), SearchConfig, {}) == {"epochs": 2}
     assert load_space(str(write("own.toml", 'num_nodes = 1\noperations = ["noise"]\n'))).operation_names == ("noise",)
     assert len(read_sweep(write("w.toml", "[grid]\nseed = [0, 1]\n")).points) == 2
     found = load_genotype(write("g.json", CELLS))

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.devices import data_mesh
-from jaxdarts.runs.search.loop import run_search
+from jaxdarts.search import run_search
+from jaxdarts.sharding import data_mesh
 from tests.runs.comparing import without_times
 from tests.runs.tiny import tiny_config, tiny_flags
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import io
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,14 +17,35 @@ import numpy as np
 import pytest
 
 import jaxdarts
-from jaxdarts.runs.checks import field_names
-from jaxdarts.runs.evaluate.config import EvaluateConfig
-from jaxdarts.runs.search.config import SearchConfig
+from jaxdarts.bilevel import BETA_DECAY_PENALTIES, Parts
+from jaxdarts.checks import field_names
+from jaxdarts.errors import InputError
+from jaxdarts.json_files import read_lines
+from jaxdarts.plans.search import build_search
+from jaxdarts.plans.settings import EvaluateConfig, SearchConfig, TabulateConfig
+from jaxdarts.runs.command_line import ProcessOptions
+from jaxdarts.runs.engine import Surroundings, run_plan
+from jaxdarts.runs.interrupt import Interrupt
+from jaxdarts.runs.steps import cursors, make_steps
+from jaxdarts.runs.store import create, reopen
 from jaxdarts.runs.sweep.file import read_sweep
-from jaxdarts.runs.table.config import TabulateConfig
+from jaxdarts.spaces import load_space
+from jaxdarts.tasks.base import means
+from tests.methods.making import at_epoch, batches, started
+from tests.methods.test_methods import make
+from tests.runs.tiny import tiny_config, tiny_evaluation
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/numerics.md", "docs/adding_things.md", "docs/results.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    *(f"docs/{name}.md" for name in ("manual", "numerics", "adding_things", "results", "performance", "clusters")),
+)
+REGISTRIES: dict[str, dict[str, Any]] = {
+    name: getattr(jaxdarts, name)
+    for name in ("SPACES", "GENOTYPES", "HYPERGRADIENTS", "METHODS", "OPERATIONS", "DATASETS", "TASKS")
+}
+REGISTRIES["BETA_DECAY_PENALTIES"] = BETA_DECAY_PENALTIES
 
 
 def _blocks(document: str, language: str) -> list[str]:
@@ -44,14 +66,13 @@ def test_the_library_example() -> None:
 @pytest.fixture
 def additions() -> Iterator[dict[str, Any]]:
     """What the examples of docs/adding_things.md define and register, until the test ends."""
-    registries = ("OPERATIONS", "HYPERGRADIENTS", "DATASETS", "METHODS")
     with contextlib.ExitStack() as stack:
-        for registry in registries:
-            stack.enter_context(mock.patch.dict(getattr(jaxdarts, registry)))
+        for registry in REGISTRIES.values():
+            stack.enter_context(mock.patch.dict(registry))
         names: dict[str, Any] = {}
         for document in ("docs/numerics.md", "docs/adding_things.md"):
             for block in _blocks(document, "python"):
-                exec(compile(block, document, "exec"), names)
+                exec(compile(block, document, "exec", dont_inherit=True), names)
         yield names
 
 
@@ -77,17 +98,54 @@ def test_the_added_hypergradient_penalty_and_data_set(additions: dict[str, Any])
 
 
 def test_the_added_method_holds_alpha(additions: dict[str, Any]) -> None:
-    def step(state: jaxdarts.SearchState, train: None, valid: None) -> tuple[jaxdarts.SearchState, None]:
-        return dataclasses.replace(state, alpha=state.alpha + 1, step=state.step + 1), None
+    with pytest.raises(InputError, match="hold_steps 2 is only for method frozen_start; got method 'darts'"):
+        SearchConfig(hold_steps=2)
+    search = make("frozen_start", hold_steps=2)
+    state, step = started(search), Parts().run(search.step)
+    moved = []
+    for seed in range(4):
+        before = state.alpha["normal"]
+        state, totals = step(at_epoch(search, state, seed), *batches(seed))
+        assert np.isfinite(means(totals)["hypergradient_norm"])
+        moved.append(not np.array_equal(before, state.alpha["normal"]))
+    assert moved == [False, False, True, True]
 
-    start = jaxdarts.SearchState(*[None] * 2, 0.0, *[None] * 5, 0)  # type: ignore[arg-type]
-    with mock.patch.dict(additions, darts=lambda problem: jaxdarts.SearchMethod(lambda key: start, step)):
-        method = jaxdarts.METHODS["frozen_start"](None, steps=2)
-    state, alphas = method.init(jax.random.key(0)), []
-    for _ in range(4):
-        state, _ = method.step(state, None, None)  # type: ignore[arg-type]
-        alphas.append(float(state.alpha))  # type: ignore[arg-type]
-    assert alphas == [0, 0, 1, 2]
+
+def test_the_added_task_is_searched_by_plans_and_steps_that_do_not_know_it(
+    additions: dict[str, Any], tmp_path: Path
+) -> None:
+    class BrightSpace(jaxdarts.SearchSpace):
+        task = "brightness"
+
+    config = tiny_config(tmp_path, limit=200, alpha_learning_rate=1e-2)
+    space = BrightSpace(**load_space(config.space).to_json())
+    built = build_search([config], config, space)
+    (experiment,), steps = built.experiments, make_steps(built, jax.devices())
+    state, losses = experiment.start(), []
+    for epoch in range(3):
+        chosen = cursors(experiment, epoch, None)
+        state, totals = steps.step(at_epoch(experiment.method, state, 0), steps.data, chosen)
+        assert set(totals) == {"train_loss", "alpha_loss", "hypergradient_norm"}
+        losses.append(means(totals)["train_loss"])
+    assert losses[-1] < losses[0] < 20  # how bright an image is lies between -3 and 3 or so
+    assert [name for name, _ in built.shown] == ["train_loss", "valid_loss", "dominant_eigenvalue"]
+
+
+def test_the_added_plan_trains_what_was_found(additions: dict[str, Any], tmp_path: Path) -> None:
+    """And comes to the same results when it is continued."""
+    search = tiny_config(tmp_path, epochs=1, curvature_every=0, spectrum_size=0)
+    training = tiny_evaluation(tmp_path, epochs=1)
+    plan, around = additions["search_then_train"](search, training), Surroundings("", Interrupt(), io.StringIO())
+    with create(tmp_path / "run", "plan", {"command": "search", **search.flat()}, {}, "", 1) as store:
+        searched, trained = run_plan(plan, store, around)
+    (found,), (result,) = searched.results, trained.results
+    assert trained.path == tmp_path / "run" / "training"
+    config = json.loads((trained.path / "config.json").read_text())
+    assert {name: config[name] for name in training.flat()} == training.flat()
+    with reopen(tmp_path / "run", 1) as store:
+        again = run_plan(plan, store, around)
+    assert [again[0].results[0].genotype, again[1].results[0].result] == [found.genotype, result.result]
+    assert len(read_lines(trained.path / "metrics.jsonl")) == 1
 
 
 def test_toml_in_the_documents_is_a_space_or_a_sweep_that_loads(tmp_path: Path) -> None:
@@ -116,20 +174,20 @@ def test_files_of_the_package_that_are_named_exist(document: str) -> None:
     assert not missing
 
 
-def test_flags_in_the_readme_exist() -> None:
-    known = {*field_names(SearchConfig), *field_names(EvaluateConfig), "run_dir", "resume", "config", "set", "help"}
-    known |= {*field_names(TabulateConfig), "sweep_dir", "jobs", "variants", "retry", "methods"}
+@pytest.mark.parametrize("document", ["README.md", "docs/manual.md"])
+def test_flags_in_the_documents_exist(document: str) -> None:
+    known = {name for method in jaxdarts.METHODS for name in SearchConfig.names({"method": method})}
+    known |= {*EvaluateConfig.names({}), *TabulateConfig.names({}), *field_names(ProcessOptions), "help", "help_all"}
+    known |= {"sweep_dir", "jobs", "variants", "retry", "methods"}
     known |= {"cluster", "gpus_per_run", "cpus_per_run", "attempts", "dist", "table"}
-    known |= {"coordinator", "process_id", "process_count"}
-    flags = {flag.replace("-", "_") for flag in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", _text("README.md"))}
-    assert flags <= known
+    flags = {flag.replace("-", "_") for flag in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", _text(document))}
+    assert len(flags) > 10 and flags <= known
 
 
-@pytest.mark.parametrize(
-    "registry", ["SPACES", "GENOTYPES", "HYPERGRADIENTS", "METHODS", "OPERATIONS", "DATASETS", "BETA_DECAY_PENALTIES"]
-)
-def test_everything_registered_is_in_the_readme(registry: str) -> None:
-    assert [name for name in getattr(jaxdarts, registry) if f"`{name}" not in _text("README.md")] == []
+@pytest.mark.parametrize("registry", sorted(set(REGISTRIES) - {"TASKS"}))
+def test_everything_registered_is_in_the_readme_or_the_manual(registry: str) -> None:
+    text = _text("README.md") + _text("docs/manual.md")
+    assert [name for name in REGISTRIES[registry] if f"`{name}" not in text] == []
 
 
 def _text(document: str) -> str:

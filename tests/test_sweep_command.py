@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import signal
@@ -16,9 +15,7 @@ from typing import Any
 import pytest
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.evaluate.config import EvaluateConfig
 from jaxdarts.runs.interrupt import Interrupt
-from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.runs.sweep.jobs import Ended, Event, Job, Started
 from jaxdarts.runs.sweep.loop import run_sweep
 from jaxdarts.sweep import main
@@ -30,16 +27,11 @@ def sweep_file(folder: Path) -> Path:
     # Without curvature, whose programs would have to be compiled too.
     search, evaluation = tiny_config(folder, curvature_every=0, spectrum_size=0), tiny_evaluation(folder)
     text = "[grid]\nbatch_size = [10, 1000]\n"
-    for name, config, default in (
-        ("search", search, SearchConfig()),
-        ("evaluate", evaluation, EvaluateConfig()),
-    ):
-        text += f"[{name}]\n"
-        for field in dataclasses.fields(config):
-            value = getattr(config, field.name)
-            left_out = (name, field.name) in (("search", "batch_size"), ("evaluate", "genotype"))
-            if value != getattr(default, field.name) and not left_out:
-                text += f"{field.name} = {json.dumps('none' if value is None else value)}\n"
+    for table, config in (("search", search), ("evaluate", evaluation)):
+        text += f"[{table}]\n"
+        for name, value in config.given.items():
+            if (table, name) not in (("search", "batch_size"), ("evaluate", "genotype")):
+                text += f"{name} = {json.dumps('none' if value is None else value)}\n"
     path = folder / "tiny_sweep.toml"
     path.write_text(text)
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -10,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from jaxdarts.json_files import read_lines
 from jaxdarts.report import main as report
-from jaxdarts.runs.table.record import read_table
+from jaxdarts.reports.table_record import read_table
 from jaxdarts.tabulate import main
 from tests.runs.tiny import tiny_flags, tiny_tabulation
 
@@ -24,20 +24,20 @@ def test_killed_table_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     process = subprocess.Popen([*COMMAND, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline:
-        if (path / "table.json").exists() and json.loads((path / "table.json").read_text())["entries"]:
+        if (path / "metrics.jsonl").exists() and read_lines(path / "metrics.jsonl"):
             break
         assert process.poll() is None, "the table was finished before it could be killed"
         time.sleep(0.005)
     process.kill()
     process.wait()
-    first = read_table(path)
-    assert 1 <= len(first.entries) < 4
+    first = read_lines(path / "metrics.jsonl")
+    assert 1 <= len(first) < 4
     assert main(["--resume", "--run-dir", str(path)]) == 0
     out = capsys.readouterr().out
     for text in ("training 4/4  test error ", "done: test errors from ", f"report: {path / 'report.html'}"):
         assert text in out
     table = read_table(path)
-    assert table.is_finished and table.entries[: len(first.entries)] == first.entries
+    assert table.is_finished and read_lines(path / "metrics.jsonl")[: len(first)] == first
     (path / "report.html").unlink()
     assert report([str(path)]) == 0
     assert (path / "report.html").is_file()

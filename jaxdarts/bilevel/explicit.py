@@ -53,7 +53,7 @@ def finite_difference(radius: float = 1e-2) -> HypergradientFn:
     Raises:
       InputError: `radius` is not positive.
 
-    Cost: four gradients. Accuracy: order two in `radius` where the train loss is smooth; ReLU and max pooling are not,
+    Cost: four gradients. Error: of order two in `radius` where the train loss is smooth; ReLU and max pooling are not,
     and with them a smaller radius can be worse (docs/numerics.md). `unrolled()` is exact.
     """
     check_between("radius", radius, 0, inf, "be a positive number")

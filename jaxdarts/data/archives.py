@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxdarts.data.dataset import RawData, one_line
 from jaxdarts.errors import InputError
+from jaxdarts.paths import is_file, is_folder
 
 _PIXELS = 3 * 32 * 32
 
@@ -72,9 +73,9 @@ def read_archive(name: str, data_dir: Path) -> RawData | None:
     """
     for layout in LAYOUTS[name]:
         folder, archive = data_dir / layout.folder, data_dir / layout.archive
-        if folder.is_dir():
+        if is_folder(folder):
             return _read(layout, folder, _folder_files(layout, folder))
-        if archive.is_file():
+        if is_file(archive):
             return _read(layout, archive, _archive_files(layout, archive))
     return None
 
@@ -84,7 +85,7 @@ def _wanted(layout: _Layout) -> tuple[str, ...]:
 
 
 def _folder_files(layout: _Layout, folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in _wanted(layout) if (folder / name).is_file()}
+    return {name: (folder / name).read_bytes() for name in _wanted(layout) if is_file(folder / name)}
 
 
 def _archive_files(layout: _Layout, archive: Path) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from jaxdarts.errors import InputError
+from jaxdarts.paths import is_file, is_folder
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -56,7 +57,7 @@ def find_layout(source: str, root: Path) -> Layout:
     Raises InputError for fewer than two classes, a class without pictures, a test class that is none, or parts with
     other names.
     """
-    if not root.is_dir():
+    if not is_folder(root):
         raise InputError(f"{source}: no such folder {root}")
     seen, notes = _Seen(), []
     train_root, test_root = root, None
@@ -112,7 +113,7 @@ def interleaved(files: list[list[Path]]) -> tuple[list[Path], np.ndarray]:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry for entry in root.iterdir() if is_folder(entry) and not entry.name.startswith("."))
 
 
 def _called(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
@@ -123,7 +124,7 @@ def _called(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
 
 def _is_class(folder: Path) -> bool:
     """Whether it holds pictures itself."""
-    return any(_looks_like_picture(entry) for entry in folder.iterdir() if entry.is_file())
+    return any(_looks_like_picture(entry) for entry in folder.iterdir() if is_file(entry))
 
 
 def _is_labelled(folder: Path) -> bool:
@@ -144,7 +145,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _pictures(folder: Path, seen: _Seen) -> list[Path]:
-    files = sorted(_files(folder)) if folder.is_dir() else []
+    files = sorted(_files(folder)) if is_folder(folder) else []
     pictures = [file for file in files if _looks_like_picture(file)]
     seen.deeper += [file for file in pictures if file.parent != folder]
     seen.skipped += sorted(set(files) - set(pictures))
@@ -155,7 +156,7 @@ def _looks_like_picture(file: Path) -> bool:
     """By its suffix, else by its first bytes."""
     if file.suffix.lower() in SUFFIXES:
         return True
-    if not file.is_file():  # a pipe would be waited for
+    if not is_file(file):  # a pipe would be waited for
         return False
     Image.init()
     try:

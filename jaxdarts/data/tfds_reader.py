@@ -19,6 +19,7 @@ from jaxdarts.data.classes import limited_indices
 from jaxdarts.data.dataset import RawData, Request, limited_sizes, one_line
 from jaxdarts.data.pictures import Changes, picture_pixels, quiet
 from jaxdarts.errors import InputError
+from jaxdarts.paths import is_file, is_folder
 
 FORMATS = ("array_record", "tfrecord")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -52,14 +53,14 @@ def find_prepared(argument: str, data_dir: Path) -> Path | None:
     name, _, version = argument.partition(":")
     name, _, config = name.partition("/")
     root = data_dir / name
-    if not name or not root.is_dir():
+    if not name or not is_folder(root):
         return None
     if config:
         return _newest(root / config, version)
     folder = _newest(root, version)
     if folder is not None:
         return folder
-    configs = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and _newest(entry, version) is not None]
+    configs = [entry for entry in sorted(root.iterdir()) if is_folder(entry) and _newest(entry, version) is not None]
     if len(configs) > 1:
         names = ", ".join(f"{name}/{entry.name}" for entry in configs)
         raise InputError(f"data set {name!r} has several configurations in {root}; choose from {names}")
@@ -67,12 +68,12 @@ def find_prepared(argument: str, data_dir: Path) -> Path | None:
 
 
 def _newest(folder: Path, version: str) -> Path | None:
-    if not folder.is_dir():
+    if not is_folder(folder):
         return None
     prepared = [
         entry
         for entry in folder.iterdir()
-        if _VERSION.fullmatch(entry.name) and version in ("", entry.name) and (entry / "dataset_info.json").is_file()
+        if _VERSION.fullmatch(entry.name) and version in ("", entry.name) and is_file(entry / "dataset_info.json")
     ]
     return max(prepared, key=lambda entry: tuple(map(int, entry.name.split("."))), default=None)
 
@@ -81,7 +82,7 @@ def not_found(request: Request, looked_for: tuple[str, ...] = ()) -> InputError:
     """The error that says what was looked for, where, and which commands help."""
     name, _, version = request.argument.partition(":")
     places = ", ".join((*looked_for, f"{name}/{version or 'VERSION'}/dataset_info.json"))
-    absent = "" if request.data_dir.is_dir() else " (no such folder)"
+    absent = "" if is_folder(request.data_dir) else " (no such folder)"
     return InputError(
         f"data set {request.name!r} is not in {request.data_dir}{absent}: looked for {places}; "
         "name another folder with --data-dir, or fetch it with pip install 'jaxdarts[tfds-prepare]' and --download, "
@@ -247,7 +248,7 @@ def _records(source: str, split: Any, file_format: str) -> Iterator[bytes]:
         def damaged(what: str, path: Path = path) -> NoReturn:
             raise InputError(f"{source}: {path} {what}; delete {path.parent} and prepare the data set again")
 
-        if not path.is_file():
+        if not is_file(path):
             damaged("is missing")
         found = 0
         try:

@@ -1,8 +1,7 @@
-"""Search methods: one paper a file, each a builder of a SearchMethod. To add one, write it and enter it in METHODS."""
+"""Search methods: one paper a file. To add one, write it and enter it in METHODS."""
 
-from collections.abc import Callable
-
-from jaxdarts.methods.adaptive import darts_ada
+from jaxdarts.methods.adaptive import darts_ada, going_back
+from jaxdarts.methods.base import Candidate, Method, MethodEntry, Problem, SearchState, View
 from jaxdarts.methods.beta import beta_darts, candidate_mask
 from jaxdarts.methods.darts import darts
 from jaxdarts.methods.early_stopping import (
@@ -14,80 +13,66 @@ from jaxdarts.methods.early_stopping import (
     local_average,
     make_rule,
     newest_stop,
+    stopping,
 )
-from jaxdarts.methods.random_search import random_architecture, random_ws, sample_weights
-from jaxdarts.methods.retraining import (
-    RetrainInfo,
-    RetrainMethod,
-    RetrainProblem,
-    RetrainState,
-    retraining,
-    retraining_loss,
-)
-from jaxdarts.methods.robust import REGULARISATIONS, Regularisation, r_darts
-from jaxdarts.methods.search import (
-    Batch,
-    Candidate,
-    LossInputs,
-    SearchInfo,
-    SearchMethod,
-    SearchProblem,
-    SearchState,
-    as_given,
-    eval_mode_sums,
-    train_mode_loss,
-)
+from jaxdarts.methods.parts import gradient_method
+from jaxdarts.methods.random_search import RANDOM, RANDOM_WS, random_architecture, random_ws, sample_weights
+from jaxdarts.methods.retraining import retraining
+from jaxdarts.methods.robust import R_DARTS_DP, R_DARTS_L2
 from jaxdarts.methods.verdict import History, RollBack, Stop, Verdict
 
-METHODS: dict[str, Callable[..., SearchMethod]] = {
-    "darts": darts,
-    "darts-es": darts_es,
-    "darts-ada": darts_ada,
-    "beta-darts": beta_darts,
-    "r-darts-l2": r_darts,
-    "r-darts-dp": r_darts,
-    "random-ws": random_ws,
-    "random": random_architecture,
+METHODS: dict[str, MethodEntry] = {
+    "darts": MethodEntry(gradient_method, "the strongest operations of alpha after the last epoch"),
+    "darts-es": MethodEntry(
+        gradient_method,
+        "the strongest operations of alpha in the epoch before the curvature grew",
+        defaults={"": {"early_stopping": "stop"}},
+    ),
+    "darts-ada": MethodEntry(
+        gradient_method,
+        "the strongest operations of alpha; where the curvature grew, w was given more L2",
+        defaults={"": {"early_stopping": "go-back"}},
+    ),
+    "beta-darts": MethodEntry(
+        gradient_method,
+        "the strongest operations of alpha, whose softmax Beta-Decay kept from growing apart",
+        defaults={"": {"beta_weight": 50.0}},
+    ),
+    "r-darts-l2": R_DARTS_L2,
+    "r-darts-dp": R_DARTS_DP,
+    "random-ws": RANDOM_WS,
+    "random": RANDOM,
 }
 
 __all__ = [
     "METHODS",
-    "REGULARISATIONS",
     "STOPPING_RULES",
-    "Batch",
     "Candidate",
     "EarlyStop",
     "History",
-    "LossInputs",
-    "Regularisation",
-    "RetrainInfo",
-    "RetrainMethod",
-    "RetrainProblem",
-    "RetrainState",
+    "Method",
+    "MethodEntry",
+    "Problem",
     "RollBack",
-    "SearchInfo",
-    "SearchMethod",
-    "SearchProblem",
     "SearchState",
     "Stop",
     "StoppingRule",
     "Verdict",
-    "as_given",
+    "View",
     "beta_darts",
     "candidate_mask",
     "darts",
     "darts_ada",
     "darts_es",
-    "eval_mode_sums",
     "find_stop",
+    "going_back",
+    "gradient_method",
     "local_average",
     "make_rule",
     "newest_stop",
-    "r_darts",
     "random_architecture",
     "random_ws",
     "retraining",
-    "retraining_loss",
     "sample_weights",
-    "train_mode_loss",
+    "stopping",
 ]

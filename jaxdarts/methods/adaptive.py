@@ -5,27 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from jaxdarts.errors import InputError
+from jaxdarts.methods.base import Method, Problem
 from jaxdarts.methods.darts import darts
 from jaxdarts.methods.early_stopping import STOPPING_RULES, StoppingRule, stop_of_history
-from jaxdarts.methods.search import SearchMethod, SearchProblem
 from jaxdarts.methods.verdict import History, RollBack
 
 
 def darts_ada(
-    problem: SearchProblem,
+    problem: Problem,
     *,
     rule: StoppingRule = STOPPING_RULES["paper"],
     factor: float = 10.0,
     max_l2: float = 0.03,
     **options: Any,
-) -> SearchMethod:
+) -> Method:
     """DARTS that, where DARTS-ES would stop, goes back to the returned epoch and continues with `factor` times the L2.
 
     The whole state goes back, and with it what is derived from it: schedules follow the epoch, and the history of
     eigenvalues ends at the epoch returned to. Once L2 is `max_l2` nothing is tested any more.
 
     Args:
-      problem: search space and supernet.
+      problem: what is searched.
       rule: when to go back, and where to.
       factor: of L2, greater than 1.
       max_l2: L2 grows no further than this.
@@ -34,6 +34,11 @@ def darts_ada(
     Differs from RobustDARTS, where after a restart the old tracker goes on with the abandoned eigenvalues, the virtual
     step keeps the old L2, the curves keep the abandoned epochs, and the last restart is told by a rounded logarithm.
     """
+    return going_back(darts(problem, **options), rule, factor, max_l2)
+
+
+def going_back(method: Method, rule: StoppingRule, factor: float = 10.0, max_l2: float = 0.03) -> Method:
+    """Any method, taken back and given more L2 when the curvature grows; arguments as for `darts_ada`."""
     if not factor > 1:
         raise InputError(f"factor of darts_ada must be greater than 1; got {factor}")
 
@@ -45,7 +50,7 @@ def darts_ada(
     def decide(history: History) -> RollBack | None:
         raised = raise_l2(history[-1]["l2"])
         returns = None if raised is None else stop_of_history(rule, history)
-        return None if raised is None or returns is None else RollBack(returns, raised)
+        return None if raised is None or returns is None else RollBack(returns, {"weights/l2": raised})
 
     def returnable(history: History) -> tuple[int, ...]:
         # A search that has gone back may soon go back again, to what the first time was too old already.
@@ -56,4 +61,4 @@ def darts_ada(
             times, l2 = times + 1, raise_l2(l2)
         return rule.returnable(epoch, times) if times else ()
 
-    return darts(problem, **options)._replace(decide=decide, returnable=returnable)
+    return method._replace(decide=decide, returnable=returnable)

@@ -9,26 +9,26 @@ import jax.numpy as jnp
 import optax
 
 from jaxdarts.bilevel import add_beta_decay
+from jaxdarts.methods.base import Method, Problem
 from jaxdarts.methods.darts import darts
-from jaxdarts.methods.search import SearchMethod, SearchProblem
 from jaxdarts.spaces import CellSpace
 
 
 def beta_darts(
-    problem: SearchProblem,
+    problem: Problem,
     *,
     alpha_optimiser: optax.GradientTransformation,
     weight: optax.ScalarOrSchedule = 50.0,
     variant: str = "edge",
     **options: Any,
-) -> SearchMethod:
+) -> Method:
     """DARTS whose outer objective also holds `weight` times Beta-Decay, with any hypergradient.
 
     The weight is the traced hyperparameter "beta_weight" of `state.alpha_opt_state`; the paper raises it linearly from
     0 to 50 over the search, which a run does every epoch.
 
     Args:
-      problem: search space and supernet.
+      problem: what is searched.
       alpha_optimiser: of the outer objective; Beta-Decay comes before all of it.
       weight: of the penalty, not negative.
       variant: of it, see `beta_decay_penalty`.
@@ -38,6 +38,7 @@ def beta_darts(
     Differs from the public code, which has Beta-Decay in first order only: there as here it is a term of the outer
     objective that does not depend on the weights, so that it adds its own gradient to any hypergradient.
     """
+    assert problem.space is not None
     decay = add_beta_decay(weight, variant, candidate_mask(problem.space))
     return darts(problem, alpha_optimiser=optax.chain(decay, alpha_optimiser), **options)
 

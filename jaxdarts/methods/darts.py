@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from jaxdarts.bilevel import Bilevel, HypergradientFn, InnerStep, Parts, apply_update, value_and_gradients
-from jaxdarts.methods.search import (
-    Batch,
-    LossInputs,
-    SearchInfo,
-    SearchMethod,
-    SearchProblem,
-    SearchState,
-    step_keys,
-)
-from jaxdarts.networks import init_alpha
-from jaxdarts.networks.supernet import Alpha
+from jaxdarts.methods.base import Method, Problem, Schedule, SearchState, View
+from jaxdarts.methods.relaxations import Alpha
+from jaxdarts.tasks.base import Batch, Totals
 
 
 def darts(
-    problem: SearchProblem,
+    problem: Problem,
     *,
     hypergradient: HypergradientFn,
     weight_optimiser: optax.GradientTransformation,
     virtual_step: optax.GradientTransformation,
     alpha_optimiser: optax.GradientTransformation,
-    alpha_init_scale: float = 1e-3,
-    uses_drop_path: bool = False,
-) -> SearchMethod:
+    values: tuple[str, ...] = (),
+    schedules: Mapping[str, Schedule] = {},
+    perturb: Callable[[Problem, SearchState, Alpha, View], Alpha] | None = None,
+    weights_first: bool = False,
+) -> Method:
     """DARTS with any hypergradient: `unrolled()` is its second order (exact), `first_order()` its first.
 
     Args:
-      problem: search space and supernet.
+      problem: what is searched, with its relaxation.
       hypergradient: how the outer objective is differentiated in alpha.
       weight_optimiser: of the inner objective.
       virtual_step: the inner step that the hypergradient looks ahead to; its state is the weight optimiser's.
       alpha_optimiser: of the outer objective.
-      alpha_init_scale: standard deviation of alpha at the start.
-      uses_drop_path: compile drop path in; its probability is `state.drop_path`.
+      values: names of scheduled values that are compiled in, such as "drop_path" and "temperature".
+      schedules: see `Method`.
+      perturb: (problem, state, alpha, view) -> the alpha that the step on the weights sees instead; None: alpha.
+      weights_first: take the step on the weights before that on alpha, as GDAS and others do.
 
     Cost of a step: one hypergradient and one gradient. Under `jax.jit` a step is one program. Called as it is, it runs
     a few programs that are compiled once and shared (`Parts`), which compiles in less than half the time and runs about
@@ -47,62 +46,109 @@ def darts(
     Differs from RobustDARTS: the forward passes of the alpha step leave the running statistics alone; the virtual step
     and the mixed product see the same drop-path masks as the step on the weights.
     """
+    inner, outer = problem.losses
+    bilevel = Bilevel(train_loss=inner, valid_loss=outer)
+    needs_key = "drop_path" in values or problem.network.needs_key or problem.relaxation.uses_key
 
     def init(key: jax.Array) -> SearchState:
         network_key, alpha_key, step_key = jax.random.split(key, 3)
-        params, batch_stats = problem.init_network(network_key)
-        alpha = jax.tree.map(
-            lambda leaf: leaf.astype(problem.dtype), init_alpha(problem.space, alpha_key, alpha_init_scale)
-        )
-        return SearchState(
-            params=params,
-            batch_stats=batch_stats,
-            alpha=alpha,
-            opt_state=weight_optimiser.init(params),
+        params, stats = problem.network.init(network_key)
+        alpha = problem.relaxation.init(alpha_key)
+        return make_state(
+            params,
+            stats,
+            alpha,
+            weight_optimiser.init(params),
+            step_key,
             alpha_opt_state=alpha_optimiser.init(alpha),
-            method_state=(),
-            drop_path=jnp.zeros((), problem.dtype),
-            key=step_key,
-            step=jnp.zeros((), jnp.int32),
+            values=values,
         )
 
-    bilevel = Bilevel(train_loss=problem.loss, valid_loss=problem.loss)
+    def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, Totals]:
+        train_key, valid_key = step_keys(state.key, state.step) if needs_key else (None, None)
+        train = View(train_batch, state.stats, state.memory, state.values, train_key)
+        valid = View(valid_batch, state.stats, state.memory, state.values, valid_key)
+        params, opt_state, alpha, alpha_opt_state = state.params, state.opt_state, state.alpha, state.alpha_opt_state
 
-    def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, SearchInfo]:
-        train_key = valid_key = None
-        if uses_drop_path or problem.needs_key:
-            train_key, valid_key = step_keys(state.key, state.step)
-        drop_path = state.drop_path if uses_drop_path else None
-        train = LossInputs(train_batch, state.batch_stats, drop_path, train_key, state.temperature)
-        valid = LossInputs(valid_batch, state.batch_stats, drop_path, valid_key, state.temperature)
+        def step_on_alpha() -> Any:
+            step = InnerStep(virtual_step, opt_state)
+            gradient, info = hypergradient(bilevel, step, params, alpha, train, valid)
+            return info, gradient, *apply_update(alpha_optimiser, gradient, alpha_opt_state, alpha)
 
-        inner = InnerStep(virtual_step, state.opt_state)
-        alpha_gradient, outer = hypergradient(bilevel, inner, state.params, state.alpha, train, valid)
-        alpha, alpha_opt_state = apply_update(alpha_optimiser, alpha_gradient, state.alpha_opt_state, state.alpha)
-
-        (train_loss, result), (gradient, _) = value_and_gradients(problem.loss, state.params, alpha, train)
-        params, opt_state = apply_update(weight_optimiser, gradient, state.opt_state, state.params)
+        if not weights_first:
+            info, alpha_gradient, alpha, alpha_opt_state = step_on_alpha()
+        seen_alpha = alpha if perturb is None else perturb(problem, state, alpha, train)
+        (_, seen), (gradient, _) = value_and_gradients(inner, params, seen_alpha, train)
+        params, opt_state = apply_update(weight_optimiser, gradient, opt_state, params)
+        if weights_first:
+            info, alpha_gradient, alpha, alpha_opt_state = step_on_alpha()
         new_state = SearchState(
             params=params,
-            batch_stats=result.batch_stats,
+            stats=seen.stats,
+            memory=seen.memory,
             alpha=alpha,
             opt_state=opt_state,
             alpha_opt_state=alpha_opt_state,
             method_state=state.method_state,
-            drop_path=state.drop_path,
+            values=state.values,
             key=state.key,
             step=state.step + 1,
-            temperature=state.temperature,
         )
-        info = _report(train_loss, result.scores, train_batch.labels, outer.valid_loss, alpha_gradient)
-        return new_state, info
+        return new_state, report(problem, seen.totals, info.valid_loss, alpha_gradient)
 
-    return SearchMethod(init, Parts().run(step))
+    return Method(problem, init, Parts().run(step), schedules)
+
+
+def step_keys(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Two keys for the randomness of one step: of its inner and of its outer objective."""
+    first, second = _split(key, step)
+    return first, second
 
 
 @jax.jit
-def _report(
-    train_loss: jax.Array, scores: jax.Array, labels: jax.Array, alpha_loss: jax.Array, alpha_gradient: Alpha
-) -> SearchInfo:
-    correct = (scores.argmax(axis=-1) == labels).sum(dtype=jnp.int32)
-    return SearchInfo(train_loss, correct, alpha_loss, optax.tree.norm(alpha_gradient))
+def _split(key: jax.Array, step: jax.Array) -> jax.Array:
+    return jax.random.split(jax.random.fold_in(key, step))
+
+
+def make_state(
+    params: Any,
+    stats: Any,
+    alpha: Alpha,
+    opt_state: optax.OptState,
+    key: jax.Array,
+    *,
+    alpha_opt_state: optax.OptState = (),
+    method_state: Any = (),
+    values: tuple[str, ...] = (),
+) -> SearchState:
+    """The state before the first step; every value is 0 until its schedule sets it."""
+    leaves = jax.tree.leaves((params, alpha))
+    dtype = leaves[0].dtype if leaves else jnp.float32
+    return SearchState(
+        params=params,
+        stats=stats,
+        memory=(),
+        alpha=alpha,
+        opt_state=opt_state,
+        alpha_opt_state=alpha_opt_state,
+        method_state=method_state,
+        values={name: jnp.zeros((), dtype) for name in values},
+        key=key,
+        step=jnp.zeros((), jnp.int32),
+    )
+
+
+def train_totals(problem: Problem, totals: Totals) -> Totals:
+    """The inner objective's totals as a run calls them: metrics of the task are `train_...`."""
+    return {f"train_{name}" if name in problem.task.metrics else name: value for name, value in totals.items()}
+
+
+def report(problem: Problem, totals: Totals, alpha_loss: jax.Array, alpha_gradient: Alpha) -> Totals:
+    """What a step on both reports."""
+    return {**train_totals(problem, totals), **_outer(alpha_loss, alpha_gradient)}
+
+
+@jax.jit
+def _outer(alpha_loss: jax.Array, alpha_gradient: Alpha) -> Totals:
+    one = jnp.ones((), jnp.int32)
+    return {"alpha_loss": (alpha_loss, one), "hypergradient_norm": (optax.tree.norm(alpha_gradient), one)}

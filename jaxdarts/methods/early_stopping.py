@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from jaxdarts.errors import InputError
+from jaxdarts.methods.base import Method, Problem
 from jaxdarts.methods.darts import darts
-from jaxdarts.methods.search import SearchMethod, SearchProblem
 from jaxdarts.methods.verdict import History, Stop
 
 Eigenvalues = Sequence[float | None]  # one a measurement; None or not finite: it failed
@@ -139,14 +139,19 @@ def local_average(values: Eigenvalues, reach: int = 2) -> list[float | None]:
     return result
 
 
-def darts_es(problem: SearchProblem, *, rule: StoppingRule = STOPPING_RULES["paper"], **options: Any) -> SearchMethod:
+def darts_es(problem: Problem, *, rule: StoppingRule = STOPPING_RULES["paper"], **options: Any) -> Method:
     """DARTS-ES (Zela et al. 2020, section 4.3): DARTS that stops when the curvature grows.
 
     Args:
-      problem: search space and supernet.
+      problem: what is searched.
       rule: when to stop.
       options: of `darts`.
     """
+    return stopping(darts(problem, **options), rule)
+
+
+def stopping(method: Method, rule: StoppingRule) -> Method:
+    """Any method, stopped when the curvature grows; `rule` says when."""
 
     def decide(history: History) -> Stop | None:
         returns = stop_of_history(rule, history)
@@ -155,7 +160,7 @@ def darts_es(problem: SearchProblem, *, rule: StoppingRule = STOPPING_RULES["pap
     def returnable(history: History) -> tuple[int, ...]:
         return rule.returnable(history[-1]["epoch"]) if history else ()
 
-    return darts(problem, **options)._replace(decide=decide, returnable=returnable)
+    return method._replace(decide=decide, returnable=returnable)
 
 
 def stop_of_history(rule: StoppingRule, history: History) -> int | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +14,54 @@ import optax
 
 from jaxdarts.bilevel import Parts, apply_update, part
 from jaxdarts.bilevel.problem import LossFn
-from jaxdarts.methods.search import (
-    Batch,
+from jaxdarts.checks import at_least
+from jaxdarts.errors import InputError
+from jaxdarts.methods.base import (
     Candidate,
-    LossInputs,
-    Score,
-    SearchInfo,
-    SearchMethod,
-    SearchProblem,
+    Ingredients,
+    Judge,
+    Method,
+    MethodEntry,
+    Problem,
+    Schedule,
     SearchState,
-    as_given,
-    step_keys,
+    View,
 )
+from jaxdarts.methods.darts import make_state, step_keys, train_totals
+from jaxdarts.methods.parts import weight_schedules, weight_values, weights
+from jaxdarts.methods.relaxations import as_given
 from jaxdarts.methods.verdict import History, Stop
 from jaxdarts.networks.supernet import Alpha
+from jaxdarts.settings import Group
 from jaxdarts.spaces import CellSpace, discretise, one_hot_choices
+from jaxdarts.tasks.base import Batch, Totals
+
+
+@dataclass(frozen=True)
+class Selection(Group):
+    """Selection of random search with weight sharing."""
+
+    selection_samples: int = 100
+    """Architectures that random-ws draws at the end and scores on a few batches."""
+    selection_batches: int = 5
+    """Validation batches for that."""
+    selection_finalists: int = 5
+    """The best of them, which are scored on the whole validation half."""
+    select_every: int = 0
+    """Epochs between selections that random-ws also makes during the search and writes to metrics.jsonl, as it makes
+    the one at the end; they change nothing else. 0: only at the end."""
+    checks: ClassVar = [
+        *at_least(1, "selection_samples", "selection_batches", "selection_finalists"),
+        *at_least(0, "select_every"),
+    ]
+
+    def check(self) -> None:
+        """Refuses more finalists than samples."""
+        if self.selection_finalists > self.selection_samples:
+            raise InputError(
+                f"selection_finalists must be at most selection_samples ({self.selection_samples}); "
+                f"got {self.selection_finalists}"
+            )
 
 
 def sample_weights(space: CellSpace, key: jax.Array, shape: tuple[int, ...] = ()) -> Alpha:
@@ -50,15 +85,15 @@ def sample_weights(space: CellSpace, key: jax.Array, shape: tuple[int, ...] = ()
 
 
 def random_ws(
-    problem: SearchProblem,
+    problem: Problem,
     *,
     weight_optimiser: optax.GradientTransformation,
-    uses_drop_path: bool = False,
+    values: tuple[str, ...] = (),
+    schedules: Mapping[str, Schedule] = {},
     samples: int = 1000,
     batches: int = 10,
     finalists: int = 10,
-    **unused: Any,
-) -> SearchMethod:
+) -> Method:
     """Random search with weight sharing (Li and Talwalkar 2019, as Zela et al. 2020 run it).
 
     Every step draws an architecture and trains the supernet's weights through it alone; its mixing weights, which are
@@ -66,64 +101,68 @@ def random_ws(
     validation batches, the `finalists` best of them on all, and the best is the result.
 
     Args:
-      problem: search space and supernet; its relaxation is not used.
+      problem: what is searched; its relaxation is not used.
       weight_optimiser: of w.
-      uses_drop_path: compile drop path in.
+      values: names of scheduled values that are compiled in, such as "drop_path".
+      schedules: see `Method`.
       samples, batches, finalists: of the selection.
-      unused: options of `darts` that concern alpha.
 
     Cost of a step: one gradient of the whole supernet, since operations with weight 0 are computed too.
     Differs from RobustDARTS: validation batches are not augmented, and what fails raises an error.
     """
-    problem = problem._replace(relax=as_given)
+    problem, sample = _drawing(problem)
+    inner, _ = problem.losses
 
     def init(key: jax.Array) -> SearchState:
         network_key, sample_key, step_key = jax.random.split(key, 3)
-        params, batch_stats = problem.init_network(network_key)
-        weights = _cast(sample_weights(problem.space, sample_key), problem)
-        return _state(problem, params, batch_stats, weights, weight_optimiser, step_key)
+        params, stats = problem.network.init(network_key)
+        opt_state = weight_optimiser.init(params)
+        return make_state(params, stats, sample(sample_key), opt_state, step_key, values=values)
 
-    def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, SearchInfo]:
+    def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, Totals]:
         sample_key, loss_key = step_keys(state.key, state.step)
-        weights = _cast(_sample(problem.space, sample_key), problem)
-        drop_path = state.drop_path if uses_drop_path else None
-        inputs = LossInputs(
-            train_batch, state.batch_stats, drop_path, loss_key if uses_drop_path or problem.needs_key else None
-        )
-        (loss, result), gradient = _value_and_gradient(problem.loss, state.params, weights, inputs)
+        weights = sample(sample_key)
+        key = loss_key if "drop_path" in values or problem.network.needs_key else None
+        view = View(train_batch, state.stats, state.memory, state.values, key)
+        (_, seen), gradient = _value_and_gradient(inner, state.params, weights, view)
         params, opt_state = apply_update(weight_optimiser, gradient, state.opt_state, state.params)
         new_state = dataclasses.replace(
             state,
             params=params,
-            batch_stats=result.batch_stats,
+            stats=seen.stats,
+            memory=seen.memory,
             alpha=weights,
             opt_state=opt_state,
             step=state.step + 1,
         )
-        correct = (result.scores.argmax(axis=-1) == train_batch.labels).sum(dtype=jnp.int32)
-        return new_state, SearchInfo(loss, correct, jnp.zeros_like(loss), jnp.zeros_like(loss))
+        return new_state, train_totals(problem, seen.totals)
 
-    def select(score: Score, key: jax.Array) -> list[Candidate]:
-        drawn = {cell: np.asarray(value) for cell, value in _sample(problem.space, key, (samples,)).items()}
+    def choose(state: SearchState, judge: Judge, key: jax.Array) -> list[Candidate]:
+        space = problem.space
+        assert space is not None
+        drawn = {cell: np.asarray(value) for cell, value in _sample(space, key, (samples,)).items()}
         # In a small space the same architecture is drawn several times.
-        flat = np.concatenate([drawn[cell].reshape(samples, -1) for cell in problem.space.cell_types], axis=1)
+        flat = np.concatenate([drawn[cell].reshape(samples, -1) for cell in space.cell_types], axis=1)
         first = np.sort(np.unique(flat, axis=0, return_index=True)[1])
         weights = {cell: value[first] for cell, value in drawn.items()}
-        best = np.argsort(-score(weights, batches), kind="stable")[:finalists]
+        best = np.argsort(_badness(problem, judge.score(weights, batches)), kind="stable")[:finalists]
         weights = {cell: value[best] for cell, value in weights.items()}
-        accuracies = score(weights, None)
+        scores = judge.score(weights, None)
         found = []
-        for i in np.argsort(-accuracies, kind="stable"):
+        for i in np.argsort(_badness(problem, scores), kind="stable"):
             one = {cell: value[i] for cell, value in weights.items()}
-            found.append(Candidate(discretise(problem.space, one), float(accuracies[i])))
+            found.append(Candidate(discretise(space, one), float(scores[i])))
         return found
 
-    return SearchMethod(init, Parts().run(step), learns=frozenset({"params"}), relax=as_given, select=select)
+    return Method(problem, init, Parts().run(step), schedules, learns=frozenset({"params"}), choose=choose)
 
 
 def random_architecture(
-    problem: SearchProblem, *, weight_optimiser: optax.GradientTransformation, **unused: Any
-) -> SearchMethod:
+    problem: Problem,
+    *,
+    weight_optimiser: optax.GradientTransformation,
+    schedules: Mapping[str, Schedule] = {},
+) -> Method:
     """The method `random`: a genotype drawn uniformly, by which a search has to be better to be worth its time.
 
     Its steps train nothing and there are no weights. It stops after the first epoch.
@@ -131,53 +170,74 @@ def random_architecture(
     Args:
       problem: the search space; the network is not used.
       weight_optimiser: for the state's learning rate, which schedules set.
-      unused: options of other methods.
+      schedules: see `Method`.
     """
+    problem, sample = _drawing(problem)
 
     def init(key: jax.Array) -> SearchState:
         sample_key, step_key = jax.random.split(key)
-        weights = _cast(sample_weights(problem.space, sample_key), problem)
-        return _state(problem, {}, {}, weights, weight_optimiser, step_key)
+        return make_state({}, {}, sample(sample_key), weight_optimiser.init({}), step_key)
 
-    def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, SearchInfo]:
-        zero = jnp.zeros((), problem.dtype)
-        info = SearchInfo(zero, jnp.zeros((), jnp.int32), zero, zero)
-        return dataclasses.replace(state, step=state.step + 1), info
+    def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, Totals]:
+        return dataclasses.replace(state, step=state.step + 1), {}
 
     def decide(history: History) -> Stop:
         return Stop(history[-1]["epoch"])
 
-    return SearchMethod(init, step, decide, learns=frozenset(), relax=as_given)
+    return Method(problem, init, step, schedules, decide, learns=frozenset())
+
+
+def _drawing(problem: Problem) -> tuple[Problem, Callable[[jax.Array], Alpha]]:
+    """The problem with drawn weights in the place of alpha, and key -> weights of an architecture."""
+    space, dtype = problem.space, problem.network.dtype
+    assert space is not None
+
+    def sample(key: jax.Array) -> Alpha:
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), _sample(space, key))
+
+    return dataclasses.replace(problem, relaxation=as_given(sample)), sample
+
+
+def _badness(problem: Problem, scores: np.ndarray) -> np.ndarray:
+    """Smaller is better."""
+    return scores if problem.task.metrics[problem.task.objective].better == "less" else -scores
 
 
 _sample = jax.jit(sample_weights, static_argnums=(0, 2))
 
 
 @part(1)
-def _value_and_gradient(loss: LossFn, params: Any, weights: Alpha, inputs: LossInputs) -> Any:
-    return jax.value_and_grad(loss, has_aux=True)(params, weights, inputs)
+def _value_and_gradient(loss: LossFn, params: Any, weights: Alpha, view: View) -> Any:
+    return jax.value_and_grad(loss, has_aux=True)(params, weights, view)
 
 
-def _cast(weights: Alpha, problem: SearchProblem) -> Alpha:
-    return jax.tree.map(lambda leaf: leaf.astype(problem.dtype), weights)
-
-
-def _state(
-    problem: SearchProblem,
-    params: Any,
-    batch_stats: Any,
-    weights: Alpha,
-    weight_optimiser: optax.GradientTransformation,
-    key: jax.Array,
-) -> SearchState:
-    return SearchState(
-        params=params,
-        batch_stats=batch_stats,
-        alpha=weights,
-        opt_state=weight_optimiser.init(params),
-        alpha_opt_state=(),
-        method_state=(),
-        drop_path=jnp.zeros((), problem.dtype),
-        key=key,
-        step=jnp.zeros((), jnp.int32),
+def _build_random_ws(ingredients: Ingredients) -> Method:
+    settings = ingredients.settings
+    return random_ws(
+        ingredients.problem,
+        weight_optimiser=weights(settings),
+        values=weight_values(settings),
+        schedules=weight_schedules(settings),
+        samples=settings.selection_samples,
+        batches=settings.selection_batches,
+        finalists=settings.selection_finalists,
     )
+
+
+def _build_random(ingredients: Ingredients) -> Method:
+    settings = ingredients.settings
+    return random_architecture(
+        ingredients.problem, weight_optimiser=weights(settings), schedules=weight_schedules(settings)
+    )
+
+
+RANDOM_WS = MethodEntry(
+    _build_random_ws,
+    "the best of architectures drawn at random, by the validation part with the shared weights",
+    settings=(Selection,),
+    defaults={
+        "paper": {"selection_samples": 1000, "selection_batches": 10, "selection_finalists": 10},
+    },
+    learns_alpha=False,
+)
+RANDOM = MethodEntry(_build_random, "one architecture drawn at random", learns_alpha=False)

@@ -2,37 +2,69 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from jaxdarts.methods.darts import darts
-from jaxdarts.methods.search import SearchMethod, SearchProblem
+from jaxdarts.errors import InputError
+from jaxdarts.methods.base import MethodEntry
+from jaxdarts.methods.parts import gradient_method
+from jaxdarts.settings import Group
+
+
+@dataclass(frozen=True)
+class Strengths(Group):
+    """What differs between the searches of an R-DARTS."""
+
+    strengths: str | None = None
+    """Of r-darts-l2 and r-darts-dp: each member's l2, or largest drop_path, with commas between them; None: those of
+    the paper, 3e-4,9e-4,27e-4,81e-4 and 0,0.2,0.4,0.6."""
+
+    def check(self) -> None:
+        """Refuses what is not a list of different numbers."""
+        if self.strengths is not None:
+            parse_strengths(self.strengths)
 
 
 class Regularisation(NamedTuple):
     """What differs between the searches of an R-DARTS, beside their seeds."""
 
-    field: str  # of the configuration, and what a member's state carries: l2 or drop_path
+    field: str  # the setting that a member's state carries: l2 or drop_path
     strengths: tuple[float, ...]  # one a member
     with_cutout: bool = False  # members whose strength is not 0 also mask a square of every training image
 
+    def members(self, settings: Any) -> Sequence[Mapping[str, Any]]:
+        """The settings in which each member differs.
 
-REGULARISATIONS: dict[str, Regularisation] = {
-    "r-darts-l2": Regularisation("l2", (3e-4, 9e-4, 27e-4, 81e-4)),
-    "r-darts-dp": Regularisation("drop_path", (0.0, 0.2, 0.4, 0.6), with_cutout=True),
-}
-"""By method. The strengths are those of the paper's experiments (sections 5.1 and 5.2)."""
+        Raises:
+          InputError: `strengths` cannot be read.
+        """
+        strengths = self.strengths if settings.strengths is None else parse_strengths(settings.strengths)
+        changes: list[dict[str, Any]] = [{self.field: strength} for strength in strengths]
+        if self.with_cutout:
+            changes = [{**change, "cutout": strength > 0} for change, strength in zip(changes, strengths, strict=True)]
+        return changes
+
+
+_L2 = Regularisation("l2", (3e-4, 9e-4, 27e-4, 81e-4))
+_DROP_PATH = Regularisation("drop_path", (0.0, 0.2, 0.4, 0.6), with_cutout=True)
+_SAYS = "the best by a short training of what several searches found, which differ in how strongly w is regularised"
+R_DARTS_L2 = MethodEntry(gradient_method, _SAYS, settings=(Strengths,), members=_L2.members)
+R_DARTS_DP = MethodEntry(
+    gradient_method, _SAYS, settings=(Strengths,), members=_DROP_PATH.members, some={"cutout": True}
+)
+# The strengths are those of the paper's experiments (sections 5.1 and 5.2).
 # Differs from the paper, which names no strengths for section 5.3 and raises cutout's probability with drop path's:
 # cutout is on for all images or for none, as RobustDARTS' code has it.
 
 
-def r_darts(problem: SearchProblem, **options: Any) -> SearchMethod:
-    """A member of an R-DARTS: `darts`, whose L2 (in `opt_state`) and drop path are values of its state.
-
-    The members run side by side (`jaxdarts.runs.population.steps`), and the best of the genotypes that they find, by a
-    short training from scratch, is the result (`jaxdarts.runs.population.selection`).
-
-    Args:
-      problem: search space and supernet.
-      options: of `darts`.
-    """
-    return darts(problem, **options)
+def parse_strengths(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them."""
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) < 2 or len(set(found)) < len(found) or not all(math.isfinite(value) for value in found):
+        raise InputError(f"strengths must be two or more different numbers with commas between them; got {text!r}")
+    return found

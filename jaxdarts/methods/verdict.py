@@ -16,10 +16,10 @@ class Stop(NamedTuple):
 
 
 class RollBack(NamedTuple):
-    """Forget what came after an epoch, and continue from its end with another L2 factor of w."""
+    """Forget what came after an epoch, and continue from its end with other values."""
 
     epoch: int  # counted from 0
-    l2: float
+    changes: Mapping[str, float]  # by the names of `Method.schedules`, such as "weights/l2"
 
 
 Verdict = Stop | RollBack | None  # None: go on

@@ -50,6 +50,10 @@ class CellPlan:
     connections: tuple[Connection, ...]
     concat: tuple[int, ...]
     num_inputs: int = 2  # states before the nodes: the last two blocks' outputs, or the last one's as it is
+    # Partial channels (Xu et al. 2020): operations get the first of so many equal parts of a state's channels, and the
+    # other parts pass by on these edges (node, source), whose gates come after the connections'.
+    parts: int = 1
+    passes: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for connection in self.connections:
@@ -100,15 +104,24 @@ class Cell(nn.Module):
     ) -> jax.Array:
         """float[C, H, W, B] twice, gates float[connections, B or 1] -> float[channels * len(concat), H', W', B]."""
         inputs = self.plan.num_inputs
+        active = self.channels // self.plan.parts
         states = [last] if inputs == 1 else self._preprocess(before, last, train)
         incoming: list[list[jax.Array]] = [[] for _ in range(self.plan.num_nodes)]
+        passing: list[list[jax.Array]] = [[] for _ in range(self.plan.num_nodes)]
         for source in range(self.plan.num_nodes + inputs):
             if source >= inputs:
                 terms = incoming[source - inputs]
-                states.append(sum(terms[1:], terms[0]) if terms else self._nothing(states[0]))
-            for outputs, placed in self._outputs(source, states[source], train, key):
+                state = sum(terms[1:], terms[0]) if terms else self._nothing(states[0][:active])
+                if passed := passing[source - inputs]:
+                    whole = jnp.concatenate([state, sum(passed[1:], passed[0])])
+                    state = layers.shuffle_channels(whole, self.plan.parts)
+                states.append(state)
+            state = states[source] if self.plan.parts == 1 else states[source][:active]
+            for outputs, placed in self._outputs(source, state, train, key):
                 for node, term in self._add_up(outputs, placed, gates):
                     incoming[node].append(term)
+            for node, term in self._pass_by(source, states[source], gates):
+                passing[node].append(term)
         return jnp.concatenate([states[state] for state in self.plan.concat], axis=0)
 
     def _preprocess(self, before: jax.Array, last: jax.Array, train: bool) -> list[jax.Array]:
@@ -124,7 +137,7 @@ class Cell(nn.Module):
         self, source: int, state: jax.Array, train: bool, key: jax.Array | None
     ) -> Iterator[tuple[jax.Array, list[Rows]]]:
         """What every group that reads a state computes: arrays float[rows, C, H', W', B] and whose rows they are."""
-        stride = 2 if self.reduction and source < self.plan.num_inputs else 1
+        stride = self._stride(source)
         groups = self.plan.groups(source, stride)
         direct = {}
         for group in groups:
@@ -191,10 +204,29 @@ class Cell(nn.Module):
         place = np.zeros((len(self.plan.connections), len(nodes), outputs.shape[0]))
         for member, row in zip(members, rows, strict=True):
             place[member, nodes.index(self.plan.connections[member].node), row] = 1
-        matrix = jnp.einsum("mb,mnr->nrb", gates, jnp.asarray(place, gates.dtype))
+        if self.plan.passes:
+            gates = gates[: len(self.plan.connections)]
+        # It only places gates, but at default precision a GPU would shorten them to ten bits.
+        matrix = jnp.einsum("mb,mnr->nrb", gates, jnp.asarray(place, gates.dtype), precision=jax.lax.Precision.HIGHEST)
         sums = layers.mix(matrix, outputs)
         for index, node in enumerate(nodes):
             yield node, sums[index]
+
+    def _pass_by(self, source: int, state: jax.Array, gates: jax.Array) -> Iterator[tuple[int, jax.Array]]:
+        """What the channels of a state that no operation gets add to each node, by the edges' gates."""
+        edges = [index for index, (_, read) in enumerate(self.plan.passes) if read == source]
+        if not edges:
+            return
+        rest = state[self.channels // self.plan.parts :]
+        rest = layers.max_pool_2x2(rest) if self._stride(source) == 2 else rest
+        first = len(self.plan.connections)
+        matrix = jnp.stack([gates[first + edge] for edge in edges])[:, None]
+        sums = layers.mix(matrix, rest[None])
+        for row, edge in enumerate(edges):
+            yield self.plan.passes[edge][0], sums[row]
+
+    def _stride(self, source: int) -> int:
+        return 2 if self.reduction and source < self.plan.num_inputs else 1
 
     def _key(self, key: jax.Array | None, group: Group, train: bool) -> jax.Array | None:
         if not group.operation.random:

@@ -216,6 +216,26 @@ def avg_pool_3x3(x: jax.Array, stride: int) -> jax.Array:
     return x
 
 
+def max_pool_2x2(x: jax.Array) -> jax.Array:
+    """2x2 maximum with stride 2: float[C, H, W, B] -> float[C, ceil(H/2), ceil(W/2), B].
+
+    For odd sizes the last squares are the part inside the image, where the reference rounds down and stops with a
+    shape error. Of equal values the first in row-major order gets the whole derivative, as in PyTorch.
+    """
+    for axis in (2, 1):
+        padding = [(0, 0)] * x.ndim
+        padding[axis] = (0, x.shape[axis] % 2)
+        x = jnp.pad(x, padding, mode="edge")
+        first, second = (lax.slice_in_dim(x, start, None, 2, axis) for start in (0, 1))
+        x = jnp.where(first >= second, first, second)
+    return x
+
+
+def shuffle_channels(x: jax.Array, groups: int) -> jax.Array:
+    """The channels of `groups` equal parts in turn, float[C, ...]: channel j * groups + g is channel j of part g."""
+    return x.reshape(groups, -1, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape)
+
+
 def halve_by_means(x: jax.Array) -> jax.Array:
     """Means over 2x2 squares: float[C, H, W, B] -> float[C, ceil(H/2), ceil(W/2), B].
 

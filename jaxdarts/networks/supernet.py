@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdarts.errors import InputError
 from jaxdarts.networks.cell import Cell, CellPlan, Connection
 from jaxdarts.networks.macro import MACROS, Block
 from jaxdarts.networks.remat import rematerialise
@@ -43,6 +44,11 @@ class Supernet(nn.Module):
       remat: in training, keep only what goes into each of this many first blocks for the backward pass, and compute
         what is inside again (`rematerialise`); a residual block is as it is. The first blocks keep most: a reduction
         halves what a cell holds.
+      auxiliary_skip: every edge has a skip connection beside its candidates (Chu et al. 2021): the identity, or a
+        factorised reduction with weights of its own. It enters with the coefficient that a call gives.
+      partial_channels: K of PC-DARTS (Xu et al. 2020): the first 1/K of a state's channels go through an edge's
+        operations and the others pass by, through a 2x2 max pool where the edge has stride 2; then the channels of the
+        K parts are taken in turn. Weights of edges act on both. K divides the channels; 1: all go through operations.
       platform: what programs are made for, e.g. `cuda`, where that isn't JAX's default backend (`jax.export`). It
         changes how the network is computed, not what.
     """
@@ -52,6 +58,8 @@ class Supernet(nn.Module):
     channels: int = 16
     num_cells: int = 8
     remat: int = 0
+    auxiliary_skip: bool = False
+    partial_channels: int = 1
     platform: str | None = None
 
     @property
@@ -67,6 +75,7 @@ class Supernet(nn.Module):
         *,
         train: bool = False,
         drop_path: jax.Array | float | None = None,
+        auxiliary_skip: jax.Array | float | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Class scores.
@@ -78,11 +87,19 @@ class Supernet(nn.Module):
           train: normalise by the batch's statistics (and update the running ones where the collection is mutable).
           drop_path: probability with which an edge's whole mixed result is dropped for one image (Zela et al. 2020).
             None leaves it out of the program. Used only with a key and in training; may be traced.
+          auxiliary_skip: coefficient of the auxiliary skip connections, in a network that has them; may be traced.
           key: randomness of drop path and of the operation `noise`.
 
         Returns:
           float[B, num_classes].
         """
+        if self.partial_channels < 1 or self.channels % self.partial_channels:
+            raise InputError(f"partial_channels must divide the channels, {self.channels}; got {self.partial_channels}")
+        if self.is_initializing() and self.auxiliary_skip:
+            auxiliary_skip = 1.0
+        if (auxiliary_skip is not None) != self.auxiliary_skip:
+            has = "has" if self.auxiliary_skip else "has no"
+            raise InputError(f"auxiliary_skip: the network {has} auxiliary skip connections; got {auxiliary_skip!r}")
         weights = weights if isinstance(weights, Weights) else Weights(weights)
         macro = MACROS[self.space.macro]
         before = last = Stem(macro.stem_factor * self.channels, name="stem")(images, train)
@@ -90,8 +107,8 @@ class Supernet(nn.Module):
             if cell_type is None:
                 before, last = last, ResidualReduction(channels, name=f"cell_{index}")(last, train)
                 continue
-            edges, columns, plan = supernet_plan(self.space, cell_type)
-            gates = _gates(weights, cell_type, edges, columns)
+            edges, columns, plan = supernet_plan(self.space, cell_type, self.auxiliary_skip, self.partial_channels)
+            gates = _gates(weights, cell_type, edges, columns, auxiliary_skip, passing=bool(plan.passes))
             drop_key = noise_key = None
             if key is not None:
                 drop_key, noise_key = jax.random.split(jax.random.fold_in(key, index))
@@ -135,12 +152,25 @@ class Supernet(nn.Module):
         return output
 
 
-def _gates(weights: Weights, cell_type: str, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
-    """What each connection of a cell is multiplied by, float[connections, 1]."""
+def _gates(
+    weights: Weights,
+    cell_type: str,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    auxiliary: jax.Array | float | None,
+    passing: bool,
+) -> jax.Array:
+    """What each connection of a cell, and each edge that channels pass by on, is multiplied by: float[rows, 1]."""
     matrix = weights.operations[cell_type]
-    if weights.edges is not None:
-        matrix = matrix * weights.edges[cell_type][:, None]
-    return _entries(matrix, rows, columns)[:, None]
+    edges = None if weights.edges is None else weights.edges[cell_type]
+    if edges is not None:
+        matrix = matrix * edges[:, None]
+    gates = [_entries(matrix, rows[: len(columns)], columns)]
+    if len(rows) > len(columns):
+        whole = jnp.ones(matrix.shape[0], matrix.dtype) if edges is None else edges
+        gates += [] if auxiliary is None else [jnp.asarray(auxiliary, matrix.dtype) * whole]
+        gates += [whole] if passing else []
+    return _join(gates)[:, None]
 
 
 def _entries(matrix: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
@@ -150,19 +180,33 @@ def _entries(matrix: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Ar
     flat = matrix.reshape(-1)
     places = rows * matrix.shape[1] + columns
     breaks = [0, *(np.flatnonzero(np.diff(places) != 1) + 1), len(places)]
-    runs = [flat[places[a] : places[b - 1] + 1] for a, b in itertools.pairwise(breaks)]
-    return jnp.concatenate(runs)
+    return jnp.concatenate([flat[places[a] : places[b - 1] + 1] for a, b in itertools.pairwise(breaks)])
 
 
-def supernet_plan(space: CellSpace, cell_type: str) -> tuple[np.ndarray, np.ndarray, CellPlan]:
-    """Every candidate of every edge as a connection, with its row (edge) and column (operation) in alpha."""
+def _join(arrays: list[jax.Array]) -> jax.Array:
+    return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays)
+
+
+def supernet_plan(
+    space: CellSpace, cell_type: str, auxiliary_skip: bool = False, partial_channels: int = 1
+) -> tuple[np.ndarray, np.ndarray, CellPlan]:
+    """Every candidate of every edge as a connection, with its row (edge) and column (operation) in alpha.
+
+    The auxiliary skip connections come after all candidates, and then the edges that channels pass by on: rows without
+    a column.
+    """
     rows, columns, connections = [], [], []
     for edge, ((node, source), operations) in enumerate(zip(space.edges, space.operations(cell_type), strict=True)):
         for column, operation in enumerate(operations):
             rows.append(edge)
             columns.append(column)
             connections.append(Connection(node, source, operation))
-    plan = CellPlan(space.num_nodes, tuple(connections), space.concat, space.num_inputs)
+    if auxiliary_skip:
+        rows += range(space.num_edges)
+        connections += [Connection(node, source, "skip_connect") for node, source in space.edges]
+    passes = space.edges if partial_channels > 1 else ()
+    rows += range(len(passes))
+    plan = CellPlan(space.num_nodes, tuple(connections), space.concat, space.num_inputs, partial_channels, passes)
     return np.array(rows), np.array(columns), plan
 
 

@@ -12,10 +12,10 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from jaxdarts.json_files import write_atomically
+from jaxdarts.nasbench201.baselines import Curve
 from jaxdarts.reports.charts import legend
 from jaxdarts.reports.draw import figure_to_svg
-from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.nasbench201.baselines import Curve
 
 
 def write_curves(curves: Mapping[str, Curve], folder: str | Path, title: str, best: float) -> list[Path]:

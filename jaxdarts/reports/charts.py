@@ -21,8 +21,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from jaxdarts.reports.draw import BACKGROUND, INK, NODE, WIRE, figure_to_svg
+from jaxdarts.reports.run_record import Values
 from jaxdarts.reports.texts import label
-from jaxdarts.runs.record import Values
 
 COLOUR_MAP = "viridis"
 FIRST, SECOND, THIRD = "#2463c4", "#c2570c", "#1a7f4b"
@@ -218,7 +218,7 @@ def scatter_chart(identifier: str, groups: Sequence[Points], labels: tuple[str, 
 def legend(figure: Figure, entries: Sequence[tuple[str, Artist]], *, columns: int, **style: Any) -> Legend:
     """A legend above the axes, which makes the figure higher if it needs more than two rows.
 
-    Names come afterwards: matplotlib leaves out entries whose names begin with `_` (3.9 even where they are given).
+    Names come afterwards: matplotlib leaves out entries whose names begin with `_`.
     """
     names = [label(name) for name, _ in entries]
     longest = max(map(len, names))

@@ -20,9 +20,9 @@ from matplotlib.path import Path as Curve
 from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
+from jaxdarts.json_files import write_atomically
 from jaxdarts.reports.graphs import CELL_NAMES, node_number
 from jaxdarts.reports.texts import label
-from jaxdarts.runs.files import write_atomically
 from jaxdarts.spaces import Architecture
 
 INK, BACKGROUND, WIRE, NODE = "#1f2328", "#ffffff", "#8c959f", "#e9edf1"

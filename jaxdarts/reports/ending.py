@@ -11,8 +11,8 @@ from jaxdarts.reports import charts
 from jaxdarts.reports.charts import FIRST, SECOND
 from jaxdarts.reports.graphs import CELL_NAMES
 from jaxdarts.reports.page import card, number, quantity, table
-from jaxdarts.runs.record import RunRecord, complete_diagnostics
-from jaxdarts.runs.search.events import STOP, describe
+from jaxdarts.reports.run_record import RunRecord, complete_diagnostics
+from jaxdarts.runs.events import STOP, describe
 from jaxdarts.spaces import genotype_from_json
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from jaxdarts.errors import shorten
+from jaxdarts.reports.evaluation_record import EvaluationRecord, best_epoch
 from jaxdarts.reports.page import Quantities, line_card, render_page, time_text, versions_text
-from jaxdarts.runs.evaluate.record import EvaluationRecord, best_epoch
 
 _QUANTITIES: Quantities = (
     ("train_loss", "Training loss", min),
@@ -28,7 +27,7 @@ def render_evaluation(run: EvaluationRecord) -> str:
     """The page as HTML."""
     config = run.config
     return render_page(
-        heading=f"{shorten(config.get('genotype', 'Genotype'), 60)} trained on {config.get('dataset', 'unknown data')}",
+        heading=f"{config.get('genotype', 'Genotype')} trained on {config.get('dataset', 'unknown data')}",
         name=run.name,
         facts={
             "Genotype": config.get("genotype"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from jaxdarts.nasbench201.benchmark import TITLES
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import FIRST, SECOND, THIRD, Line
 from jaxdarts.reports.page import Quantities, card
-from jaxdarts.runs.nasbench201.benchmark import TITLES, returned_value
-from jaxdarts.runs.record import RunRecord
+from jaxdarts.reports.run_record import RunRecord, returned_value
 from jaxdarts.spaces.benchmark import DATA_SETS
 from jaxdarts.spaces.nasbench201 import NUM_CELLS
 

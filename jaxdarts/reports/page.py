@@ -11,13 +11,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, Unpack
 
+from jaxdarts.errors import one_line_errors
+from jaxdarts.json_files import write_atomically
 from jaxdarts.reports import charts
 from jaxdarts.reports.draw import draw_cells
+from jaxdarts.reports.run_record import Values
 from jaxdarts.reports.texts import escape
-from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.folder import one_line_errors
 from jaxdarts.runs.progress import format_seconds
-from jaxdarts.runs.record import Values
 from jaxdarts.spaces import Architecture
 
 # (key, name, which end is better, if one is); accuracies and errors are shown in percent

@@ -8,12 +8,11 @@ from typing import Any
 
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import COLOURS, Line
+from jaxdarts.reports.evaluation_record import RESULT_FILE
 from jaxdarts.reports.graphs import CELL_NAMES
+from jaxdarts.reports.layouts import ROUND
 from jaxdarts.reports.page import card, escape, quantity, render_page, table, time_text, versions_text
-from jaxdarts.reports.search import SEARCH_QUANTITIES
-from jaxdarts.runs.evaluate.record import RESULT_FILE
-from jaxdarts.runs.layouts import ROUND
-from jaxdarts.runs.record import (
+from jaxdarts.reports.run_record import (
     RunRecord,
     Values,
     member_folder,
@@ -23,7 +22,8 @@ from jaxdarts.runs.record import (
     read_run,
     result_folder,
 )
-from jaxdarts.runs.search.events import describe
+from jaxdarts.reports.search import SEARCH_QUANTITIES
+from jaxdarts.runs.events import describe
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 

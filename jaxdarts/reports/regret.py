@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxdarts.errors import one_line_errors
 from jaxdarts.paths import is_folder
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import COLOURS, Line
@@ -13,8 +14,7 @@ from jaxdarts.reports.draw import figure_to_svg
 from jaxdarts.reports.page import card, csv_text, render_plain_page, table, write_files
 from jaxdarts.reports.regret_curves import Curve, RunRegret, check_finished, group_curves, run_regret, search_folders
 from jaxdarts.reports.table import cell_text
-from jaxdarts.runs.folder import one_line_errors
-from jaxdarts.runs.table.record import Table, read_table
+from jaxdarts.reports.table_record import Table, read_table
 
 PAGE_FILE, CSV_FILE, FIGURE_FILE = "regret.html", "regret.csv", "regret.svg"
 

@@ -9,16 +9,15 @@ from typing import Any
 
 from jaxdarts.errors import InputError
 from jaxdarts.paths import is_file
-from jaxdarts.runs.checks import field_names
-from jaxdarts.runs.folder import run_command
-from jaxdarts.runs.record import METRICS_FILE, RunRecord, Values, read_config, read_run
-from jaxdarts.runs.search.config import CHANGEABLE_FIELDS, SearchConfig
-from jaxdarts.runs.sweep.record import SWEEP_FILE, read_states
-from jaxdarts.runs.table.record import Table
+from jaxdarts.reports.layouts import CONFIGS
+from jaxdarts.reports.run_record import METRICS_FILE, RunRecord, Values, read_config, read_run
+from jaxdarts.reports.table_record import Table
+from jaxdarts.runs.store import CHANGEABLE, run_command
+from jaxdarts.runs.sweep.states import SWEEP_FILE, read_states
 from jaxdarts.spaces import Architecture, CellSpace, genotype_from_json
 
 # Settings in which the runs of one curve may differ.
-_APART = ("seed", "method", "select_every", "spectrum_size", *CHANGEABLE_FIELDS)
+_APART = ("seed", "method", "select_every", "spectrum_size", *CHANGEABLE)
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def search_folders(paths: Sequence[Path]) -> list[Path]:
             folders.append(path)
     for folder in folders:
         command = run_command(read_config(folder))
-        if command != SearchConfig.command:
+        if command != "search":
             raise InputError(
                 f"run_dir: {str(folder)!r} was written by python -m jaxdarts.{command}; regret needs folders of "
                 "searches, or of sweeps"
@@ -167,7 +166,7 @@ def group_curves(runs: Sequence[RunRegret]) -> list[Curve]:
 def _label(run: RunRegret, runs: Sequence[RunRegret]) -> str:
     method = run.config.get("method")
     beside = [other.config for other in runs if other.config.get("method") == method]
-    fields = [name for name in field_names(SearchConfig) if name not in _APART]
+    fields = [name for name in run.config if f"{name}?" in CONFIGS["search"] and name not in _APART]
     differing = [name for name in fields if len({repr(config.get(name)) for config in beside}) > 1]
     return ", ".join([str(method), *(f"{name} {_text(run.config.get(name))}" for name in differing)])
 

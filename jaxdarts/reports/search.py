@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from jaxdarts.methods.parts import describe_parts
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import FIRST, SECOND, THIRD, Line
 from jaxdarts.reports.draw import operation_colour
@@ -13,9 +14,8 @@ from jaxdarts.reports.ending import ending, verdict_sentences
 from jaxdarts.reports.graphs import CELL_NAMES, state_name
 from jaxdarts.reports.nasbench201 import BENCHMARK_QUANTITIES, benchmark_cards, benchmark_sentences
 from jaxdarts.reports.page import Quantities, card, escape, line_card, number, render_page, time_text, versions_text
-from jaxdarts.runs.record import RunRecord
-from jaxdarts.runs.search.events import STOP
-from jaxdarts.runs.search.regularisers import describe_regularisers
+from jaxdarts.reports.run_record import RunRecord
+from jaxdarts.runs.events import STOP
 
 SEARCH_QUANTITIES: Quantities = (
     ("train_loss", "Training loss", min),
@@ -55,7 +55,7 @@ def render_search(run: RunRecord) -> str:
             "Data set": run.config.get("dataset"),
             "Method": run.config.get("method"),
             "Hypergradient": run.config.get("hypergradient") if run.learns_alpha else "none",
-            **(describe_regularisers(run.settings) if run.learns_alpha else {}),
+            **(describe_parts(run.settings) if run.learns_alpha else {}),
             "Seed": run.config.get("seed"),
             "Epochs": f"{len(run.epochs)} of {run.config.get('epochs', len(run.epochs))}",
             "Time": time_text(run.values("seconds")),

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxdarts.runs.sweep.record import QUANTITIES, SweepRun
+from jaxdarts.reports.sweep_record import QUANTITIES, SweepRun
 
 _NORMAL_975 = 1.959963984540054  # quantile of the normal distribution that leaves 2.5 % above it
 

@@ -12,8 +12,8 @@ from jaxdarts.reports.draw import figure_to_svg
 from jaxdarts.reports.page import csv_text, escape, render_plain_page, table, write_files
 from jaxdarts.reports.statistics import Estimate, Group, curvature_and_error, group_runs
 from jaxdarts.reports.sweep_charts import sweep_charts, sweep_figures
+from jaxdarts.reports.sweep_record import QUANTITIES, SweepRecord, SweepRun, read_sweep_record, value_text
 from jaxdarts.runs.sweep.file import VARIANT
-from jaxdarts.runs.sweep.record import QUANTITIES, SweepRecord, SweepRun, read_sweep_record, value_text
 
 PAGE_FILE, CSV_FILE, MARKDOWN_FILE = "report.html", "table.csv", "table.md"
 _BENCHMARK = tuple(name for name in QUANTITIES if name.startswith("benchmark/"))

@@ -15,7 +15,7 @@ from jaxdarts.reports import charts
 from jaxdarts.reports.charts import COLOURS, MUTED, Line, Points, drawable, legend, tidy_axes
 from jaxdarts.reports.draw import INK
 from jaxdarts.reports.page import card, escape
-from jaxdarts.runs.sweep.record import SweepRecord, SweepRun, value_text
+from jaxdarts.reports.sweep_record import SweepRecord, SweepRun, value_text
 
 _COLUMNS = 5  # of panels in a figure
 

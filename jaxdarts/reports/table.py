@@ -13,8 +13,8 @@ from jaxdarts.reports import charts
 from jaxdarts.reports.charts import FIRST
 from jaxdarts.reports.graphs import CELL_NAMES
 from jaxdarts.reports.page import card, csv_text, render_plain_page, settings, table, versions_text, write_files
+from jaxdarts.reports.table_record import Entry, Table, read_table
 from jaxdarts.runs.progress import format_seconds
-from jaxdarts.runs.table.record import Entry, Table, read_table
 from jaxdarts.spaces import Architecture
 
 PAGE_FILE, CSV_FILE = "report.html", "table.csv"

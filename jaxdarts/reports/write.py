@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jaxdarts.errors import one_line_errors, shorten
+from jaxdarts.json_files import write_atomically
+from jaxdarts.paths import is_file
 from jaxdarts.reports.draw import save_cells
 from jaxdarts.reports.evaluate import render_evaluation
+from jaxdarts.reports.evaluation_record import RESULT_FILE, read_evaluation, recorded_genotype
 from jaxdarts.reports.population import render_population
-from jaxdarts.reports.search import render_search
-from jaxdarts.reports.sweep import write_sweep_report
-from jaxdarts.reports.table import write_table_report
-from jaxdarts.runs.evaluate.config import EvaluateConfig
-from jaxdarts.runs.evaluate.record import RESULT_FILE, read_evaluation, recorded_genotype
-from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.folder import one_line_errors, run_command
-from jaxdarts.runs.record import (
+from jaxdarts.reports.run_record import (
     REPORT_FILE,
     is_population,
     read_config,
     read_genotype,
     read_run,
 )
-from jaxdarts.runs.sweep.record import SWEEP_FILE
-from jaxdarts.runs.table.config import TabulateConfig
+from jaxdarts.reports.search import render_search
+from jaxdarts.reports.sweep import write_sweep_report
+from jaxdarts.reports.table import write_table_report
+from jaxdarts.runs.messages import say_error
+from jaxdarts.runs.store import run_command
+from jaxdarts.runs.sweep.states import SWEEP_FILE
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 
@@ -44,13 +45,13 @@ def write_report(run_dir: str | Path) -> Path:
       RunError: the page cannot be written.
     """
     folder = Path(run_dir)
-    if (folder / SWEEP_FILE).is_file():
+    if is_file(folder / SWEEP_FILE):
         return write_sweep_report(folder)
     config = read_config(folder)
     command = run_command(config)
-    if command == TabulateConfig.command:
+    if command == "tabulate":
         return write_table_report(folder)
-    if command == EvaluateConfig.command:
+    if command == "evaluate":
         page = render_evaluation(read_evaluation(folder))
         finished, genotype = (folder / RESULT_FILE).exists(), recorded_genotype
         title = Path(str(config.get("genotype"))).name
@@ -65,3 +66,24 @@ def write_report(run_dir: str | Path) -> Path:
     with one_line_errors("write", path):
         write_atomically(path, page)
     return path
+
+
+def write_pages(run_dir: str | Path) -> None:
+    """As `write_report`, at the end of a run, whose result is worth more than its page.
+
+    Where a page cannot be made, that is told, with the command that tries again.
+    """
+    try:
+        write_report(run_dir)
+    except Exception as error:  # whatever a library says of what it was given
+        reason = " ".join(str(error).split()) or type(error).__name__
+        say_error(
+            f"warning: the result is in {str(run_dir)!r}, but its report could not be written: {shorten(reason, 200)}; "
+            f"python -m jaxdarts.report {run_dir} writes it again"
+        )
+
+
+def report_line(run_dir: str | Path) -> str:
+    """Where the report is, if there is one: the last line of a command."""
+    path = Path(run_dir) / REPORT_FILE
+    return f"report: {path}" if path.exists() else f"report: none; python -m jaxdarts.report {run_dir} writes it"

@@ -7,11 +7,12 @@ import os
 import platform
 import sys
 
+from jaxdarts.runs.messages import flush_streams, open_closed_streams
+from jaxdarts.sizes import SMALL
+
 TUNABLE = "glibc.malloc.hugetlb"
 # Options of mallopt(3): all threads share one heap, which is never mapped apart and never trimmed.
 _KEEP = {"M_ARENA_MAX": (-8, 1), "M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
-# Up to this many image positions times channels times cells a step's memory is a few gigabytes at most.
-SMALL = 1 << 20
 
 
 def restart_with_large_pages() -> None:
@@ -22,12 +23,12 @@ def restart_with_large_pages() -> None:
     hundredths of a second before anything is imported. Nothing happens where the C library is not glibc 2.35 or newer,
     or if the environment variable GLIBC_TUNABLES names the setting already.
     """
+    open_closed_streams()
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     if TUNABLE in tunables or not _is_new_glibc() or not sys.orig_argv[1:]:
         return
     os.environ["GLIBC_TUNABLES"] = f"{tunables}:{TUNABLE}=1".lstrip(":")
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_streams()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

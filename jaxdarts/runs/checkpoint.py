@@ -1,32 +1,42 @@
-"""How does a run's state survive the end of its process, bit for bit?"""
+"""How does a run's state survive the end of its process, bit for bit?
+
+A checkpoint is one file: a line that names the format, the length of a header, the header as JSON (step, paths, dtypes
+and shapes of the leaves, a checksum), and the bytes of all leaves. It is written as a whole or not at all.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
-import logging
-import os
 import shutil
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 
-from jaxdarts.errors import RunError
-from jaxdarts.runs.folder import one_line_errors
-from jaxdarts.runs.packing import Leaf, pack, unpack
+from jaxdarts.errors import RunError, one_line_errors
+from jaxdarts.json_files import write_atomically
 
-_ITEMS = ("state", "description")
+_MAGIC = b"jaxdarts checkpoint 2\n"
+
+
+class Leaf(NamedTuple):
+    """One array, key or number of a pytree: where it stands, and what its bytes mean."""
+
+    path: str
+    type: str  # of the elements: a dtype, a kind of key, or a Python type
+    shape: list[int]
+    key_impl: str | None
+    num_bytes: int
 
 
 class Restored(NamedTuple):
-    """What `Checkpoints.restore_latest` found."""
+    """What a checkpoint held."""
 
     step: int
     state: Any
@@ -36,39 +46,18 @@ class Restored(NamedTuple):
 class Checkpoints:
     """The newest states of a run in a folder, and some older; each whole or absent whatever kills the process.
 
-    A state is any pytree of JAX arrays of any dtype, typed PRNG keys, NumPy arrays and Python numbers. Its leaves are
-    packed into one array of bytes, with their paths, dtypes, shapes and a checksum beside it: orbax, which makes saving
-    atomic and drops old checkpoints, needs a millisecond for every array, and a supernet has thousands.
-
-    Checkpoints are numbered by the order in which they were saved, not by `step`, since a method may go back to an
-    earlier state and continue from it. Saving 2 MB takes 0.2 to 0.3 s and returns when it is done.
+    A state is any pytree of JAX arrays of any dtype, typed PRNG keys, NumPy arrays and Python numbers. Checkpoints are
+    numbered by the order in which they were saved, not by `step`, since a method may go back to an earlier state and
+    continue from it.
 
     Args:
-      folder: made if it does not exist.
+      folder: made when something is saved.
       keep: how many of the newest checkpoints stay.
     """
 
     def __init__(self, folder: str | Path, keep: int = 3) -> None:
-        self.folder = Path(folder).absolute()
-        self._retention = _Retention(keep)
-        self._steps: dict[int, int] = {}  # number -> step, of those that were looked at
-        several = jax.process_count() > 1
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._retention,
-            enable_async_checkpointing=False,
-            cleanup_tmp_directories=True,
-            step_prefix="save",
-            step_format_fixed_length=6,
-            create=not several,  # orbax makes no folder for one of several processes
-            multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=jax.process_index(), active_processes={jax.process_index()}
-            )
-            if several  # of which this one alone saves, and waits for no other
-            else ocp.options.MultiprocessingOptions(),
-        )
-        with one_line_errors("open the checkpoints in", self.folder), _quiet():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(self.folder, item_names=_ITEMS, options=options)
+        self.folder, self._keep = Path(folder).absolute(), keep
+        self._steps: dict[int, int | None] = {}  # number -> step, of those that were looked at
 
     def save(self, step: int, state: Any, extra: Any = None, also_keep: Collection[int] = ()) -> None:
         """Saves a state, and removes those that are neither among the newest nor asked for.
@@ -83,24 +72,16 @@ class Checkpoints:
           RunError: the checkpoint cannot be written; those before it are untouched.
         """
         packed, leaves = pack(state)
-        description = json.loads(json.dumps({"step": int(step), "leaves": leaves, "extra": extra}))
-        description["sha256"] = _checksum(packed, description)
+        header = {"step": int(step), "leaves": leaves, "extra": extra}
         number = max(self._numbers(), default=0) + 1
+        with one_line_errors("write a checkpoint to", self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._path(number), _encode(header, packed))
         self._steps[number] = int(step)
-        self._retention.wanted = {self._newest_of(wanted) for wanted in also_keep}
-        try:
-            with _quiet():
-                saved = self._manager.save(
-                    number,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardSave({"bytes": packed}), description=ocp.args.JsonSave(description)
-                    ),
-                    force=True,
-                )
-        except Exception as error:  # orbax reports a full disk by several types
-            raise RunError(f"cannot write a checkpoint to {str(self.folder)!r}: {_reason(error)}") from error
-        if not saved:
-            raise RunError(f"cannot write a checkpoint to {str(self.folder)!r}: number {number} exists")
+        numbers = sorted(self._numbers())
+        wanted = {*numbers[-self._keep :], *(self._newest_of(step) for step in also_keep)}
+        for old in set(numbers) - wanted:
+            self._path(old).unlink(missing_ok=True)
 
     def restore_latest(self, like: Any) -> Restored | None:
         """The newest checkpoint that can be read, or None if none was ever saved.
@@ -116,17 +97,15 @@ class Checkpoints:
         broken: list[str] = []
         for number in sorted(self._numbers(), reverse=True):
             try:
-                packed, description = self._read(number)
-            except Exception as error:  # whatever a damaged file makes its reader raise
-                broken.append(f"checkpoint {self._name(number)} cannot be read ({_reason(error)})")
+                header, packed = self._read(number)
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                broken.append(f"checkpoint {self._path(number).name} cannot be read ({error})")
                 continue
-            leaves = [Leaf(*leaf) for leaf in description["leaves"]]
-            state = unpack(packed, leaves, like)
             if broken:
-                message = f"{'; '.join(broken)}; continuing from {self._name(number)}, step {description['step']}"
+                message = f"{'; '.join(broken)}; continuing from {self._path(number).name}, step {header['step']}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
                 self._set_aside_after(number)
-            return Restored(description["step"], state, description["extra"])
+            return Restored(header["step"], unpack(packed, _leaves(header), like), header["extra"])
         if broken:
             raise RunError(f"no checkpoint in {str(self.folder)!r} can be read: {'; '.join(broken)}")
         return None
@@ -141,28 +120,29 @@ class Checkpoints:
         if number is None:
             raise RunError(f"there is no checkpoint of step {step} in {str(self.folder)!r}")
         try:
-            packed, description = self._read(number)
-        except Exception as error:
-            name = self._name(number)
-            raise RunError(f"checkpoint {name} in {str(self.folder)!r} cannot be read: {_reason(error)}") from error
-        state = unpack(packed, [Leaf(*leaf) for leaf in description["leaves"]], like)
-        return Restored(description["step"], state, description["extra"])
-
-    def close(self) -> None:
-        """Ends orbax's threads. Everything saved stays."""
-        with _quiet():
-            self._manager.close()
-
-    def __enter__(self) -> Checkpoints:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+            header, packed = self._read(number)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            name = self._path(number).name
+            raise RunError(f"checkpoint {name} in {str(self.folder)!r} cannot be read: {error}") from error
+        return Restored(header["step"], unpack(packed, _leaves(header), like), header["extra"])
 
     def _numbers(self) -> list[int]:
-        # Not the manager's own list, which passes over a folder whose marker file is damaged: that is to be reported.
-        names = [entry.name for entry in self.folder.iterdir() if entry.is_dir()]
-        return [int(name[5:]) for name in names if name.startswith("save_") and name[5:].isdigit()]
+        if not self.folder.is_dir():
+            return []
+        found = []
+        for entry in self.folder.iterdir():
+            number = entry.stem.removeprefix("save_")
+            if entry.name.startswith("save_") and number.isdigit():
+                if entry.is_dir():
+                    raise RunError(
+                        f"the checkpoint {str(entry)!r} was written by an older version of jaxdarts, which alone can "
+                        "continue the run"
+                    )
+                found.append(int(number))
+        return found
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"save_{number:06d}.ckpt"
 
     def _newest_of(self, step: int) -> int | None:
         return max((number for number in self._numbers() if self._step_of(number) == step), default=None)
@@ -170,76 +150,141 @@ class Checkpoints:
     def _step_of(self, number: int) -> int | None:
         if number not in self._steps:
             try:
-                self._steps[number] = self._description(number)["step"]
-            except Exception:  # whatever a damaged file makes its reader raise
-                return None
+                self._steps[number] = _step_alone(self._path(number))
+            except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError):  # damaged somehow
+                self._steps[number] = None
         return self._steps[number]
 
-    def _name(self, number: int) -> str:
-        return f"save_{number:06d}"
-
-    def _read(self, number: int) -> tuple[np.ndarray, dict[str, Any]]:
-        description = self._description(number)
-        with _quiet():
-            num_bytes = 1 + sum(Leaf(*leaf).num_bytes for leaf in description["leaves"])
-            args = ocp.args.Composite(state=ocp.args.StandardRestore({"bytes": np.zeros(num_bytes, np.uint8)}))
-            packed = self._manager.restore(number, args=args)["state"]["bytes"]
-        if description.pop("sha256") != _checksum(packed, description):
-            raise ValueError("its checksum does not fit")
-        return packed, description
-
-    def _description(self, number: int) -> dict[str, Any]:
-        with _quiet():
-            args = ocp.args.Composite(description=ocp.args.JsonRestore())
-            description: dict[str, Any] = self._manager.restore(number, args=args)["description"]
-        return description
+    def _read(self, number: int) -> tuple[dict[str, Any], np.ndarray]:
+        return _decode(self._path(number).read_bytes())
 
     def _set_aside_after(self, number: int) -> None:
         """Renames damaged checkpoints, so that they don't count among those to keep."""
         for newer in self._numbers():
             if newer > number:
-                aside = self.folder / f"damaged_{self._name(newer)}"
-                shutil.rmtree(aside, ignore_errors=True)
                 with contextlib.suppress(OSError):
-                    (self.folder / self._name(newer)).rename(aside)
-        with _quiet():
-            self._manager.reload()
+                    shutil.move(self._path(newer), self.folder / f"damaged_{self._path(newer).name}")
 
 
-class _Retention:
-    """Which checkpoints orbax keeps: the newest, and those wanted."""
-
-    def __init__(self, keep: int) -> None:
-        self._keep = keep
-        self.wanted: set[int | None] = set()
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
-        newest = sorted(info.step for info in checkpoints)[-self._keep :]
-        return [info.step in newest or info.step in self.wanted for info in checkpoints]
+def _encode(header: dict[str, Any], packed: bytes) -> bytes:
+    text = json.dumps({**header, "sha256": _checksum(header, packed)}).encode()
+    return b"".join((_MAGIC, len(text).to_bytes(8, "little"), text, packed))
 
 
-def _checksum(packed: np.ndarray, description: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode() + packed.tobytes()).hexdigest()
+def _decode(content: bytes) -> tuple[dict[str, Any], np.ndarray]:
+    """Raises ValueError, KeyError or TypeError for what `_encode` has not written."""
+    start = len(_MAGIC) + 8
+    if not content:
+        raise ValueError("it is empty")
+    if not content.startswith(_MAGIC) or len(content) < start:
+        raise ValueError("it does not begin as a checkpoint does")
+    end = start + int.from_bytes(content[len(_MAGIC) : start], "little")
+    if end > len(content):
+        raise ValueError("it is cut off")
+    header = json.loads(content[start:end])
+    packed = memoryview(content)[end:]
+    if header.pop("sha256") != _checksum(header, packed):
+        raise ValueError("its checksum does not fit")
+    return header, np.frombuffer(packed, np.uint8)
 
 
-def _reason(error: Exception) -> str:
-    """What the operating system said, if that is in the error, else the first line of what may be many."""
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO):
-        if os.strerror(code) in str(error):
-            return os.strerror(code)
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+def _checksum(header: dict[str, Any], packed: bytes | memoryview) -> str:
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    digest.update(packed)
+    return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps orbax's log lines and warnings off a command's output."""
-    logger = logging.getLogger("absl")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+def _step_alone(path: Path) -> int:
+    """From the header, without the leaves: a run asks for the steps of all."""
+    with open(path, "rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise ValueError("it does not begin as a checkpoint does")
+        size = int.from_bytes(file.read(8), "little")
+        return int(json.loads(file.read(min(size, path.stat().st_size)))["step"])
+
+
+def _leaves(header: dict[str, Any]) -> list[Leaf]:
+    return [Leaf(*leaf) for leaf in header["leaves"]]
+
+
+def pack(state: Any) -> tuple[bytes, list[Leaf]]:
+    """The bytes of all leaves, and what is needed to take them apart.
+
+    Raises:
+      TypeError: a leaf that is no array, key or number.
+    """
+    parts, leaves = [], []
+    paths_and_leaves = jax.tree_util.tree_leaves_with_path(state)
+    for _, leaf in paths_and_leaves:
+        if isinstance(leaf, jax.Array) and not _is_key(leaf):
+            leaf.copy_to_host_async()  # all copies at once; a wait for each would add up
+    for path, leaf in paths_and_leaves:
+        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if array.dtype.kind in "OSU":
+            raise TypeError(f"a state holds arrays, keys and numbers only; {name} is {leaf!r}")
+        parts.append(array.tobytes())
+        key_impl = str(jax.random.key_impl(leaf)) if _is_key(leaf) else None
+        leaves.append(Leaf(name, _type_name(leaf), list(np.shape(leaf)), key_impl, array.nbytes))
+    return b"".join(parts), leaves
+
+
+def unpack(packed: np.ndarray, leaves: list[Leaf], like: Any) -> Any:
+    """The pytree that `pack` took apart, with the structure of `like` and its leaves' places on devices.
+
+    Raises:
+      RunError: `like` has other paths, types or shapes than the leaves; the message names the first.
+    """
+    paths_and_likes, treedef = jax.tree_util.tree_flatten_with_path(like)
+    expected = [
+        (jax.tree_util.keystr(path, simple=True, separator="/"), _type_name(leaf), list(np.shape(leaf)))
+        for path, leaf in paths_and_likes
+    ]
+    found = [(leaf.path, leaf.type, leaf.shape) for leaf in leaves]
+    if found != expected:
+        raise RunError(f"the checkpoint holds another kind of state: {_first_difference(found, expected)}")
+    restored, start = [], 0
+    for leaf, (_, leaf_like) in zip(leaves, paths_and_likes, strict=True):
+        restored.append(_restore_leaf(packed[start : start + leaf.num_bytes].tobytes(), leaf, leaf_like))
+        start += leaf.num_bytes
+    return jax.tree_util.tree_unflatten(treedef, restored)
+
+
+def _restore_leaf(content: bytes, leaf: Leaf, like: Any) -> Any:
+    if leaf.key_impl is not None:
+        data = np.frombuffer(content, np.uint32).reshape(*leaf.shape, -1)
+        return _like_placed(jax.random.wrap_key_data(jnp.array(data), impl=leaf.key_impl), like)
+    if isinstance(like, bool | int | float | complex) and not isinstance(like, np.generic):
+        return np.frombuffer(content, np.asarray(like).dtype)[0].item()
+    array = np.frombuffer(content, jnp.dtype(leaf.type)).reshape(leaf.shape)
+    if isinstance(like, np.ndarray | np.generic):
+        return array.copy() if isinstance(like, np.ndarray) else array[()]
+    return _like_placed(jnp.array(array), like)
+
+
+def _like_placed(array: jax.Array, like: Any) -> jax.Array:
+    # Only what was committed to devices is committed again: anything else would compile the step anew.
+    return jax.device_put(array, like.sharding) if getattr(like, "committed", False) else array
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _type_name(leaf: Any) -> str:
+    return str(leaf.dtype) if hasattr(leaf, "dtype") else type(leaf).__name__
+
+
+_Described = tuple[str, str, list[int]]
+
+
+def _first_difference(found: list[_Described], expected: list[_Described]) -> str:
+    in_checkpoint = {path: (name, shape) for path, name, shape in found}
+    for path, name, shape in expected:
+        if path not in in_checkpoint:
+            return f"it has no {path!r}"
+        if in_checkpoint[path] != (name, shape):
+            there = in_checkpoint[path]
+            return f"{path!r} is {there[0]}{there[1]} in the checkpoint, {name}{shape} in this run"
+    unknown = set(in_checkpoint) - {path for path, _, _ in expected}
+    return f"this run has no {min(unknown)!r}" if unknown else "its parts are in another order"

@@ -1,275 +1,326 @@
-"""Which configuration do a command line, a file and a preset give together?"""
+"""Which settings do a command line, a file and a preset give together?"""
 
 from __future__ import annotations
 
-import contextlib
+import argparse
 import dataclasses
 import difflib
-import io
 import json
 import re
 import sys
+import textwrap
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, NoReturn
 
-import tyro
-
-from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.checks import field_names
+from jaxdarts.errors import InputError
 from jaxdarts.paths import read_text
-from jaxdarts.runs.checks import field_names
-from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig
-from jaxdarts.runs.folder import CONFIG_FILE, RECORDED_FACTS, check_resumable
-from jaxdarts.runs.search.config import PRESETS, SearchConfig
-from jaxdarts.runs.table.config import TABULATE_PRESETS, TabulateConfig
+from jaxdarts.runs.recorded import find_again
+from jaxdarts.runs.store import CONFIG_FILE, RECORDED_FACTS, check_resumable
+from jaxdarts.settings import Group, Settings, descriptions, field_types, options
 
-# From tyro's wording to ours, which says what is allowed before what was given.
-_REWORDINGS = (
-    (r"^Error parsing (\S+): invalid literal for int\(\) with base 10:", r"\1 must be a whole number; got"),
-    (r"^Error parsing (\S+): could not convert string to float:", r"\1 must be a number; got"),
-    (
-        r"^Error parsing (\S+): no type matching \S*INT\S* .*? from \['(.*?)'\].*",
-        r"\1 must be a whole number or None; got '\2'",
-    ),
-    (
-        r"^Error parsing (\S+): no type matching \S*FLOAT\S* .*? from \['(.*?)'\].*",
-        r"\1 must be a number or None; got '\2'",
-    ),
-    (r"^Missing value for argument '(\S+)'.*", r"\1 needs a value"),
-    (r"^Unrecognized options:", "unexpected argument:"),
+# What people set; the others are in --help-all.
+COMMON = tuple(
+    "space dataset data_dir preset method hypergradient epochs batch_size channels cells image_size limit "  # noqa: SIM905
+    "learning_rate population seed devices genotype seeds run_dir resume config".split()
 )
-
-Arguments = TypeVar("Arguments", bound="RunOptions")
 
 
 @dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """Flags of a command that are no part of its configuration."""
+class RunOptions(Group):
+    """Where the run's files lie."""
 
     run_dir: str | None = None
     """Folder for the run's files; a new one under runs/ if not given."""
     resume: bool = False
-    """Continue the run in --run-dir from its last checkpoint, with the configuration recorded there."""
+    """Continue the run in --run-dir from its last checkpoint, with the settings recorded there."""
     config: str | None = None
-    """TOML file with values for any field, or the config.json of an earlier run. Flags win over the file."""
-    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
-    """FIELD=VALUE, the same as the field's flag."""
+    """TOML file with values for any setting, or the config.json of an earlier run. Flags win over the file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ProcessOptions(RunOptions):
-    """The same, of a command that several processes can run together."""
+    """Where the run's files lie, and which processes make it."""
 
     coordinator: str | None = None
-    """HOST:PORT of the first of several processes that make one run; batches are split over the devices of all."""
+    """HOST:PORT of the first of several processes that make one run, or auto: as the cluster says (Slurm, Open MPI,
+    Kubernetes and others). Batches are split over the devices of all."""
     process_id: int | None = None
-    """Which of them this is, counted from 0; the first one writes the files."""
+    """Which of them this is, counted from 0; the first one writes the files. The cluster says it if not given."""
     process_count: int | None = None
-    """How many there are."""
+    """How many there are. The cluster says it if not given."""
     coordinator_timeout: int = 120
     """Seconds to wait for the others at the start."""
 
 
-@dataclasses.dataclass(frozen=True)
-class SearchArguments(SearchConfig, ProcessOptions):
-    """All flags of the search command."""
+def parse_search(argv: Sequence[str] | None = None) -> tuple[Any, ProcessOptions]:
+    """The settings and the other flags that a command line (without the program's name) asks for.
 
-
-@dataclasses.dataclass(frozen=True)
-class EvaluateArguments(EvaluateConfig, ProcessOptions):
-    """All flags of the evaluate command."""
-
-
-@dataclasses.dataclass(frozen=True)
-class TabulateArguments(TabulateConfig, RunOptions):
-    """All flags of the tabulate command."""
-
-
-def parse_search(argv: Sequence[str] | None = None) -> tuple[SearchConfig, ProcessOptions]:
-    """The configuration and the other flags that a command line (without the program's name) asks for.
-
-    A value comes from its flag or `--set`, the last of them; else from the `--config` file, or the resumed run; else
-    from the preset. Values have the right type but are otherwise unchecked; `check_config` does that.
+    A value comes from its flag, the last of several; else from the `--config` file, or the resumed run; else from the
+    method's or the preset's own.
 
     Raises:
       InputError: naming the flag, or the file and its key.
     """
-    arguments = parse(
-        SearchArguments,
-        PRESETS,
+    from jaxdarts.plans.settings import SearchConfig
+
+    return parse(
+        SearchConfig,
+        ProcessOptions,
         argv,
-        prog="python -m jaxdarts.search",
-        description="Searches for a network's cells by gradient (DARTS, RobustDARTS) or at random and writes the found "
+        "Searches for a network's cells by gradient (DARTS and what made it robust) or at random, and writes the found "
         "genotype, its drawing, the curvature on the way and a report to a run folder.",
     )
-    config = SearchConfig(**{name: getattr(arguments, name) for name in field_names(SearchConfig)})
-    return config, ProcessOptions(**{name: getattr(arguments, name) for name in field_names(ProcessOptions)})
 
 
-def parse_evaluate(argv: Sequence[str] | None = None) -> tuple[EvaluateConfig, ProcessOptions]:
+def parse_evaluate(argv: Sequence[str] | None = None) -> tuple[Any, ProcessOptions]:
     """As `parse_search`, for the evaluate command."""
-    arguments = parse(
-        EvaluateArguments,
-        EVALUATE_PRESETS,
+    from jaxdarts.plans.settings import EvaluateConfig
+
+    return parse(
+        EvaluateConfig,
+        ProcessOptions,
         argv,
-        prog="python -m jaxdarts.evaluate",
-        description="Trains a genotype's network from scratch and writes its test error, size and a report to a run "
-        "folder.",
+        "Trains a genotype's network from scratch and writes its test error, size and a report to a run folder.",
     )
-    config = EvaluateConfig(**{name: getattr(arguments, name) for name in field_names(EvaluateConfig)})
-    return config, ProcessOptions(**{name: getattr(arguments, name) for name in field_names(ProcessOptions)})
 
 
-def parse_tabulate(argv: Sequence[str] | None = None) -> tuple[TabulateConfig, RunOptions]:
+def parse_tabulate(argv: Sequence[str] | None = None) -> tuple[Any, RunOptions]:
     """As `parse_search`, for the tabulate command."""
-    arguments = parse(
-        TabulateArguments,
-        TABULATE_PRESETS,
+    from jaxdarts.plans.settings import TabulateConfig
+
+    return parse(
+        TabulateConfig,
+        RunOptions,
         argv,
-        prog="python -m jaxdarts.tabulate",
-        description="Trains every architecture of a small space from scratch and writes a table of their test errors.",
+        "Trains every architecture of a small space from scratch and writes a table of their test errors.",
     )
-    config = TabulateConfig(**{name: getattr(arguments, name) for name in field_names(TabulateConfig)})
-    return config, RunOptions(**{name: getattr(arguments, name) for name in field_names(RunOptions)})
 
 
 def parse(
-    arguments_type: type[Arguments],
-    presets: Mapping[str, Any],
-    argv: Sequence[str] | None,
-    *,
-    prog: str,
-    description: str,
-) -> Arguments:
-    """As `parse_search`, for any dataclass with RunOptions' fields and a `preset`, and its presets (name -> config)."""
-    flags = _expand_set(list(sys.argv[1:] if argv is None else argv), arguments_type)
-    _check_flags(flags, arguments_type)
-
-    def call(preset: str, args: list[str]) -> Arguments:
-        default = arguments_type(**dataclasses.asdict(presets[preset]))
-        return _call_tyro(arguments_type, default, args, prog, description)
-
-    arguments = call("quick", flags)
-    if arguments.resume:
-        if arguments.run_dir is None:
+    kind: type[Settings], options_type: type[RunOptions], argv: Sequence[str] | None, description: str
+) -> tuple[Any, Any]:
+    """As `parse_search`, for any settings and options."""
+    words = _dashed(sys.argv[1:] if argv is None else argv)
+    given = _read(kind, options_type, words)
+    chosen = options_type(**{name: given.pop(name) for name in field_names(options_type) if name in given})
+    if _asks_for_help(words):
+        _print_help(kind, options_type, given, description, everything="--help-all" in words)
+    if chosen.resume:
+        if chosen.run_dir is None:
             raise InputError("resume needs --run-dir: the folder of the run to continue")
-        check_resumable(Path(arguments.run_dir), presets["quick"].command)
-    file = arguments.config
-    if file is None and arguments.resume:
-        file = str(Path(arguments.run_dir or "") / CONFIG_FILE)
-    table = {} if file is None else read_config_file(Path(file), field_names(type(presets["quick"])))
-    preset = vars(arguments)["preset"] if _given("--preset", flags) else table.get("preset", "quick")
-    if preset not in presets:
-        raise unknown_choice("preset", preset, presets)
+        check_resumable(Path(chosen.run_dir), kind.command)
+    file = chosen.config
+    if file is None and chosen.resume:
+        file = str(Path(chosen.run_dir or "") / CONFIG_FILE)
+    from_file = {} if file is None else read_config_file(Path(file), kind, given)
     try:
-        from_file = [_flag(name, value, arguments_type) for name, value in table.items()]
-        return call(preset, from_file + flags)
+        return kind(**{**from_file, **given}), chosen
     except InputError as error:
-        message = re.sub(r"--[a-z0-9-]+", lambda flag: flag[0][2:].replace("-", "_"), str(error))  # keys, not flags
-        raise InputError(f"in {file}: {message}") from None
+        # Told of the flag where a flag said it, else of the file.
+        name = str(error).split()[0]
+        if from_file and name in from_file and name not in given:
+            raise InputError(f"in {file}: {error}") from None
+        raise InputError(f"{_flag(name)}{str(error)[len(name) :]}" if name in given else str(error)) from None
 
 
-def read_config_file(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    """The table in a TOML file, or in the config.json of a run without the facts that the run recorded beside it.
+def read_config_file(path: Path, kind: type[Settings], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a TOML file, or in the config.json of a run, less the facts that the run recorded beside them.
+
+    Args:
+      path: of the file.
+      kind: of settings; a config.json may hold others, which an older version recorded.
+      given: by flags, which win: they may name another method.
 
     Raises:
-      InputError: naming the file and what is wrong in it; a key that is not in `names` gets a suggestion.
+      InputError: naming the file and what is wrong in it; an unknown key gets a suggestion.
     """
     text = read_text(path, "config")
+    is_json = path.suffix == ".json"
     try:
-        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+        table = json.loads(text) if is_json else tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, JSONDecodeError
         raise InputError(f"config: {str(path)!r} is not {path.suffix[1:].upper() or 'TOML'}: {error}") from error
     if not isinstance(table, dict):
-        raise InputError(f"config: {str(path)!r} must hold one object with a value for each field")
-    if path.suffix == ".json":
+        raise InputError(f"config: {str(path)!r} must hold one object with a value for each setting")
+    if is_json:
+        table = find_again(table, table.get("started_in"))
         table = {name: value for name, value in table.items() if name not in RECORDED_FACTS}
+        left_out = _left_to_the_method(kind, table, given)
+        table = {name: value for name, value in table.items() if name not in left_out}
+    types = {name: t for group in kind.group_types(table) for name, t in field_types(group).items()}
+    names = kind.names({**table, **given})
     for name, value in table.items():
-        if name not in names:
-            raise InputError(f"in {path}: unknown key {name!r}{_did_you_mean(name, names)}; see --help for all")
         if not isinstance(value, bool | int | float | str | None):
             raise InputError(f"in {path}: {name} must be one value, not a list or a table; got {value!r}")
-    return table
+        if not is_json and _is_none(value, types.get(name)):
+            table[name] = None
+    unknown = [name for name in table if name not in types and name not in names]
+    if unknown and not is_json:
+        raise InputError(f"in {path}: {kind.unknown(unknown[0], {**table, **given})}")
+    # What a flag turns off, or a run has recorded beside what it used, is not asked for.
+    idle = kind.unused({**table, **given}).keys() - ({} if is_json else kind.unused(table)).keys()
+    return {name: value for name, value in table.items() if name in names and name not in idle}
 
 
-def _flag(name: str, value: Any, arguments_type: type) -> str:
-    """One command-line token that sets a field; written `--name=value`, so that no value is taken for a flag."""
-    flag = name.replace("_", "-")
-    if name in _switches(arguments_type):
-        on = {"true": True, "false": False}.get(str(value).lower())
-        if on is None:
-            raise InputError(f"{name} must be true or false; got {value!r}")
-        return f"--{flag}" if on else f"--no-{flag}"
-    return f"--{flag}={value}"
+def _left_to_the_method(kind: type[Settings], recorded: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
+    """Settings that a run had from its method, where a flag now names another method."""
+    if "method" not in given or "method" not in recorded:
+        return set()
+    methods = [{**recorded, "method": method} for method in (recorded["method"], given["method"])]
+    before, now = ({**_own_defaults(kind, values), **kind.defaults(values)} for values in methods)
+    return {name for name, value in before.items() if recorded.get(name) == value != now.get(name)} - {"preset"}
 
 
-def _switches(arguments_type: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(arguments_type) if field.type in (bool, "bool")]
+def _own_defaults(kind: type[Settings], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(group, name) for group in kind.group_types(values) for name in field_types(group)}
 
 
-def _expand_set(argv: list[str], arguments_type: type) -> list[str]:
-    """Replaces every `--set FIELD=VALUE` by the field's flag, in its place."""
-    names = [name for name in field_names(arguments_type) if name not in field_names(ProcessOptions)]
-    flags, rest = [], iter(_none(word) for word in argv)
-    for token in rest:
-        if token != "--set" and not token.startswith("--set="):
-            flags.append(token)
-            continue
-        assignment = next(rest, "") if token == "--set" else token.removeprefix("--set=")
-        name, equals, value = assignment.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals:
-            raise InputError(f"--set needs FIELD=VALUE, e.g. --set epochs=3; got {assignment!r}")
-        if name not in names:
-            raise InputError(f"--set: unknown field {name!r}{_did_you_mean(name, names)}; see --help for all")
-        flags.append(_flag(name, value.strip(), arguments_type))
-    return flags
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see --help")
 
 
-def _none(word: str) -> str:
-    """`none` in the spelling that the parser knows: it is a value, on the command line, of fields that may be None."""
-    name, equals, value = word.rpartition("=")
-    return f"{name}{equals}None" if value.lower() == "none" else word
-
-
-def _check_flags(flags: Sequence[str], arguments_type: type) -> None:
-    """Refuses a flag that does not exist, which tyro would report together with the values behind it."""
-    known = ["--help", *(f"--{name.replace('_', '-')}" for name in field_names(arguments_type))]
-    known += [f"--no-{name.replace('_', '-')}" for name in _switches(arguments_type)]
-    for token in flags:
-        flag = token.partition("=")[0].replace("_", "-")
-        if token.startswith("--") and flag not in known:
-            raise InputError(f"unknown flag {flag!r}{_did_you_mean(flag, known)}; see --help for all")
-
-
-def _given(flag: str, flags: Sequence[str]) -> bool:
-    return any(token == flag or token.startswith(f"{flag}=") for token in flags)
-
-
-def _did_you_mean(name: str, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
-def _call_tyro(
-    arguments_type: type[Arguments], default: Arguments, args: list[str], prog: str, description: str
-) -> Arguments:
-    printed = io.StringIO()
+def _read(kind: type[Settings], options_type: type[RunOptions], words: Sequence[str]) -> dict[str, Any]:
+    """The values that flags give, by name."""
+    every = _every_group(kind)
+    parser = _Parser(add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=argparse.SUPPRESS)
+    known = {"help", "help_all"}
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--help-all", action="store_true")
+    for group in (options_type, *every):
+        for name, annotation in field_types(group).items():
+            if name not in known:
+                known.add(name)
+                _add_flag(parser, name, annotation)
+    _check_flags(words, known, every)
     try:
-        with contextlib.redirect_stderr(printed):
-            return tyro.cli(arguments_type, default=default, args=args, prog=prog, description=description)
-    except SystemExit as error:
-        if not error.code:  # --help
-            raise
-        raise InputError(_first_message(printed.getvalue())) from None
+        found, extra = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        name, text = str(error.argument_name).split("/")[0], error.message
+        text = text.replace("expected one argument", "needs a value")
+        raise InputError(f"{name} {text.replace('ignored explicit argument', 'takes no value; got')}") from None
+    if extra:
+        raise InputError(f"unexpected argument: {extra[0]}")
+    return {name: value for name, value in vars(found).items() if not name.startswith("help")}
 
 
-def _first_message(box: str) -> str:
-    """The message in the box that tyro draws, as one line: the rows up to the first rule."""
-    rows = [row.strip("│ \t") for row in box.splitlines() if not row.startswith(("╭", "╰"))]
-    rule = next((number for number, row in enumerate(rows) if row and not row.strip("─")), len(rows))
-    message = " ".join(" ".join(rows[:rule]).split()).removesuffix(".")
-    for pattern, replacement in _REWORDINGS:
-        message = re.sub(pattern, replacement, message)
-    return message
+def _add_flag(parser: argparse.ArgumentParser, name: str, annotation: Any) -> None:
+    if options(annotation) == (bool,):
+        parser.add_argument(_flag(name), action=argparse.BooleanOptionalAction)
+    else:
+        parser.add_argument(_flag(name), type=_converter(annotation))
+
+
+def _converter(annotation: Any) -> Callable[[str], Any]:
+    """From a flag's text to its value."""
+    kinds = options(annotation)
+
+    def convert(text: str) -> Any:
+        if _is_none(text, annotation):
+            return None
+        if str in kinds:
+            return text
+        wanted = "a whole number" if int in kinds else "a number"
+        wanted += " or None" if type(None) in kinds else ""
+        try:
+            return int(text) if int in kinds else float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {wanted}; got {text!r}") from None
+
+    return convert
+
+
+def _every_group(kind: type[Settings]) -> list[type]:
+    """All groups of settings, of whichever method: an option of another one is told by name, not as unknown."""
+    from jaxdarts.methods import METHODS
+
+    values = [{"method": method} for method in METHODS] if kind.command == "search" else [{}]
+    return list(dict.fromkeys(group for value in values for group in kind.group_types(value)))
+
+
+def _check_flags(words: Sequence[str], known: set[str], every: Sequence[type]) -> None:
+    """Refuses a flag that does not exist, with a suggestion."""
+    switches = {n for group in every for n, a in field_types(group).items() if options(a) == (bool,)} | {"resume"}
+    flags = [_flag(name) for name in known] + [f"--no-{name.replace('_', '-')}" for name in switches]
+    for word in words:
+        flag = word.partition("=")[0].replace("_", "-")
+        if flag == "--set":
+            raise InputError("--set is no more: give the setting's own flag, e.g. --epochs 3")
+        if word.startswith("--") and flag not in flags:
+            close = difflib.get_close_matches(flag, flags, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise InputError(f"unknown flag {flag!r}{hint}; see --help for all")
+
+
+def _is_none(value: Any, annotation: Any) -> bool:
+    """Whether a value from a flag or a TOML file, which has no such value itself, means None."""
+    return isinstance(value, str) and value.lower() == "none" and type(None) in options(annotation)
+
+
+def _dashed(words: Sequence[str]) -> list[str]:
+    """Flags with underscores in their usual spelling, and -1e-3 behind one as a value, which argparse takes for one."""
+    found: list[str] = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if word.startswith("--"):
+            found.append(f"{flag.replace('_', '-')}{equals}{value}")
+        elif re.match(r"-\.?\d", word) and found and found[-1].startswith("--") and "=" not in found[-1]:
+            found[-1] += f"={word}"
+        else:
+            found.append(word)
+    return found
+
+
+def _asks_for_help(words: Sequence[str]) -> bool:
+    return bool({"-h", "--help", "--help-all"} & set(words))
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _print_help(
+    kind: type[Settings], options_type: type[RunOptions], given: Mapping[str, Any], description: str, everything: bool
+) -> NoReturn:
+    """The common flags, and in full what the chosen method has or changes; or all of them. Ends the process."""
+    from jaxdarts.methods import METHODS
+
+    chosen = {name: given[name] for name in ("method", "preset") if name in given}
+    defaults, groups = kind.defaults(chosen), [*kind.group_types(chosen), options_type]
+    full = groups if everything else []
+    if "method" in chosen:
+        entry = METHODS[chosen["method"]]
+        description += f" Method {chosen['method']} returns {entry.says}."
+        changed = {name for changes in entry.defaults.values() for name in changes} - set(COMMON)
+        in_full = [group for group in groups if group in entry.settings or changed & set(field_types(group))]
+        full = full or in_full
+    print(f"usage: python -m jaxdarts.{kind.command} [--FLAG VALUE ...]\n\n{_wrapped(description, 0)}")
+    if not everything:
+        common = [(group, name) for group in groups for name in field_types(group) if name in COMMON]
+        print("\nCommon settings:")
+        for group, name in sorted(common, key=lambda pair: COMMON.index(pair[1])):
+            print(_line(group, name, defaults, re.split(r"[.;](?= |$)", descriptions(group)[name])[0]))
+    for group in full:
+        print(f"\n{(group.__doc__ or '').strip().rstrip('.')}:")
+        for name in field_types(group):
+            print(_line(group, name, defaults, descriptions(group)[name]))
+    if not everything:
+        methods = "; --method NAME --help shows a method's own" if kind.command == "search" else ""
+        print(f"\n--help-all lists every setting{methods}.")
+    sys.exit(0)
+
+
+def _line(group: type, name: str, defaults: Mapping[str, Any], text: str) -> str:
+    default, flag = defaults.get(name, getattr(group, name)), _flag(name)
+    if options(field_types(group)[name]) == (bool,) and default:
+        flag = f"--no-{name.replace('_', '-')}"
+    shown = default not in (None, "") and not isinstance(default, bool)
+    known = f" [{default}]" if shown else ""
+    return f"  {flag:<28} " + _wrapped(f"{text.strip().rstrip('.')}{known}", 31).lstrip()
+
+
+def _wrapped(text: str, indent: int) -> str:
+    return textwrap.fill(text, 118, initial_indent=" " * indent, subsequent_indent=" " * indent)

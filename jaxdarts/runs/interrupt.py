@@ -6,9 +6,10 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+from jaxdarts.runs.messages import say_error
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -18,6 +19,8 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.requested = False
+        self.at_once: Callable[[], str] | None = None
+        """Called, in another thread, when the process is about to end at the second signal; returns what to say."""
 
 
 @contextlib.contextmanager
@@ -64,11 +67,10 @@ def _watch(receiver: socket.socket, interrupt: Interrupt) -> None:
             if number not in _SIGNALS:
                 continue
             received += 1
+            name = signal.Signals(number).name
             if received > 1:
+                if interrupt.at_once is not None:
+                    say_error(f"\n{name}: {interrupt.at_once()}")
                 os._exit(128 + number)
             _request(interrupt)
-            print(
-                f"\n{signal.Signals(number).name}: saving after this step; once more to end at once",
-                file=sys.stderr,
-                flush=True,
-            )
+            say_error(f"\n{name}: saving after this step; once more to end at once")

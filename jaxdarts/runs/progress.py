@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
-from typing import TextIO
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from jaxdarts.runs.messages import Messages, say
 
-def print_banner(title: str, facts: Mapping[str, object], stream: TextIO | None = None) -> None:
+
+def print_banner(title: str, facts: Mapping[str, object], stream: TextIO | Messages | None = None) -> None:
     """Prints a title and, below it, one fact a line, in columns."""
-    stream = stream or sys.stdout
     width = max((len(name) for name in facts), default=0)
     lines = [title, *(f"  {name:<{width}}  {value}" for name, value in facts.items())]
-    print("\n".join(lines), file=stream, flush=True)
+    say("\n".join(lines), stream)
 
 
 def format_seconds(seconds: float) -> str:
@@ -48,16 +48,16 @@ class RunProgress:
         num_epochs: int,
         *,
         first_step: int = 0,
-        stream: TextIO | None = None,
+        stream: TextIO | Messages | None = None,
         unit: str = "epoch",
     ) -> None:
         self._unit = unit
-        self._stream = stream or sys.stdout
+        self._stream = stream if isinstance(stream, Messages) else Messages(stream)
         self._num_steps, self._num_epochs, self._step = num_steps, num_epochs, first_step
         self._started: tuple[float, int] | None = None  # when the first step of this process ended, and its number
         self._bar: Progress | None = None
         if self._stream.isatty():
-            console = Console(file=self._stream)
+            console = Console(file=cast(TextIO, self._stream))
             columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[left]}"), console=console, transient=True)
             self._task = self._bar.add_task("compiling", total=num_steps, completed=first_step, left="")
@@ -112,7 +112,7 @@ class RunProgress:
         if self._bar is not None:
             self._bar.console.print(text, markup=False, highlight=False)
         else:
-            print(text, file=self._stream, flush=True)
+            say(text, self._stream)
 
     def _left(self) -> str:
         seconds = self.seconds_left

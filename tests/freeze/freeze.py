@@ -145,7 +145,9 @@ def main(arguments: list[str]) -> int:
                 continue
             run(Path(folder) / name)
             found[name] = outcome(Path(folder) / name)
-            lines = [] if "--write" in arguments else list(differences(frozen["runs"].get(name, {}), found[name], exact))
+            lines = (
+                [] if "--write" in arguments else list(differences(frozen["runs"].get(name, {}), found[name], exact))
+            )
             print(f"{name}: {len(found[name])} numbers, {len(lines)} differ", *lines[:20], sep="\n  ", flush=True)
             code = 1 if lines else code
     if "--write" in arguments:

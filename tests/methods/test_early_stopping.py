@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdarts.errors import InputError
@@ -18,11 +18,12 @@ from jaxdarts.methods import (
     METHODS,
     STOPPING_RULES,
     EarlyStop,
+    Method,
     RollBack,
-    SearchMethod,
     Stop,
     StoppingRule,
     find_stop,
+    going_back,
     local_average,
     make_rule,
     newest_stop,
@@ -138,7 +139,7 @@ def history(values: list[float | None], l2: float = 3e-4) -> list[dict[str, Any]
 
 
 GROWING: list[float | None] = [1.0] * 6 + [3.0]
-QUICK = {"rule": STOPPING_RULES["quick"]}
+QUICK = {"es_rule": "quick"}
 
 
 def test_darts_goes_on() -> None:
@@ -156,6 +157,7 @@ def test_early_stopping_stops() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if make(name).returnable is not nowhere])
+@settings(deadline=None)
 @given(measured=st.lists(st.one_of(st.none(), st.floats(0.1, 10)), max_size=60))
 def test_a_search_goes_back_only_to_what_it_has_kept(name: str, measured: list[float | None]) -> None:
     """Also where measurements failed, and `newest_stop` as the reference names the epoch before."""
@@ -168,7 +170,7 @@ def test_going_back_twice_the_second_time_further() -> None:
     assert goes_back_only_to_what_it_has_kept(make("darts-ada", **QUICK), [*grown, 9.0]) == [5, 3]
 
 
-def goes_back_only_to_what_it_has_kept(method: SearchMethod, measured: list[float | None]) -> list[int]:
+def goes_back_only_to_what_it_has_kept(method: Method, measured: list[float | None]) -> list[int]:
     """Lives through these measurements with one checkpoint and those asked for; the epochs that were gone back to."""
     records: list[dict[str, Any]] = []
     kept: set[int] = set()
@@ -181,7 +183,7 @@ def goes_back_only_to_what_it_has_kept(method: SearchMethod, measured: list[floa
             found.append(verdict.epoch)
             if isinstance(verdict, Stop):
                 break
-            records, l2 = records[: verdict.epoch + 1], verdict.l2
+            records, l2 = records[: verdict.epoch + 1], verdict.changes["weights/l2"]
         kept = {epoch for epoch in kept if epoch in method.returnable(records)} | {records[-1]["epoch"]}
     return found
 
@@ -195,17 +197,19 @@ def test_the_measurement_after_a_failed_one_decides() -> None:
 
 
 def test_adaptive_regularisation_goes_back_until_l2_is_at_its_maximum() -> None:
-    method = make("darts-ada", **QUICK, max_l2=0.02)
-    assert method.decide(history(GROWING)) == RollBack(3, 0.003)
-    assert method.decide(history(GROWING, 0.003)) == RollBack(3, 0.02)
+    method = make("darts-ada", **QUICK, ada_max_l2=0.02)
+    assert method.decide(history(GROWING)) == RollBack(3, {"weights/l2": 0.003})
+    assert method.decide(history(GROWING, 0.003)) == RollBack(3, {"weights/l2": 0.02})
     assert method.decide(history(GROWING, 0.02)) is None
     assert method.decide(history(GROWING, float(np.float32(0.02)))) is None  # up to rounding
     assert method.decide(history(GROWING, 0.1)) is None
     assert method.decide(history(GROWING, 0.0)) is None
-    assert make("darts-ada", **QUICK, factor=1 + 1e-9).decide(history(GROWING)) is None  # else it went back for ever
+    assert (
+        make("darts-ada", **QUICK, ada_factor=1 + 1e-9).decide(history(GROWING)) is None
+    )  # else it went back for ever
     assert method.decide(history(GROWING[:-1])) is None
     with pytest.raises(InputError, match="factor of darts_ada must be greater than 1; got 1"):
-        make("darts-ada", factor=1)
+        going_back(make(), STOPPING_RULES["quick"], factor=1)
 
 
 @pytest.mark.parametrize(

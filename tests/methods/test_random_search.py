@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 
@@ -12,11 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdarts.methods import SearchProblem, sample_weights, train_mode_loss
-from jaxdarts.methods.search import as_given
-from jaxdarts.networks import Supernet
+from jaxdarts.methods import sample_weights
+from jaxdarts.methods.images import SearchProblem, train_mode_loss
+from jaxdarts.methods.relaxations import as_given
+from jaxdarts.networks import Supernet, Weights
 from jaxdarts.spaces import S5, SPACES, Architecture, CellSpace, SearchSpace, discretise, one_hot
-from tests.methods.test_methods import SPACE, assert_same, batches, make
+from jaxdarts.tasks.base import means
+from tests.methods.making import batches, started
+from tests.methods.test_methods import SPACE, assert_same, make
 
 # Two edges with different numbers of candidates in one cell, and `none` in the other.
 RAGGED = SearchSpace(
@@ -78,16 +82,17 @@ def test_a_key_gives_one_architecture(seed: int) -> None:
 
 def test_every_step_draws_anew_and_trains_through_that_architecture_alone() -> None:
     search = make("random-ws")
-    state = jax.jit(search.init)(jax.random.key(0))
+    state = started(search)
     step = jax.jit(search.step)
     train, valid = batches(0)
     seen = set()
     for _ in range(12):
         before, (state, info) = state, step(state, train, valid)
         seen.add(np.asarray(state.alpha["normal"]).tobytes())
-        problem = SearchProblem(SPACE, Supernet(SPACE, 3, 2, 1), (8, 8, 1), relax=as_given)
-        loss, _ = train_mode_loss(problem, before.params, state.alpha, train, batch_stats=before.batch_stats)
-        np.testing.assert_allclose(info.train_loss, loss, rtol=1e-5)
+        problem = SearchProblem(SPACE, Supernet(SPACE, 3, 2, 1), (8, 8, 1))
+        problem = dataclasses.replace(problem, relaxation=as_given())
+        loss, _ = train_mode_loss(problem, before.params, state.alpha, train, batch_stats=before.stats)
+        np.testing.assert_allclose(means(info)["train_loss"], loss, rtol=1e-5)
     assert len(seen) > 4  # of nine
     again, _ = step(before, train, valid)
     assert_same(again, state)
@@ -95,7 +100,7 @@ def test_every_step_draws_anew_and_trains_through_that_architecture_alone() -> N
 
 def test_random_trains_nothing() -> None:
     search = make("random")
-    state = jax.jit(search.init)(jax.random.key(0))
+    state = started(search)
     after, _ = jax.jit(search.step)(state, *batches(0))
     assert_same(after.alpha, state.alpha)
     assert not jax.tree.leaves(state.params) and int(after.step) == 1
@@ -103,8 +108,8 @@ def test_random_trains_nothing() -> None:
 
 def test_selection_takes_the_best_of_the_best() -> None:
     """On few batches an architecture scores its place in a table, on all of them the opposite."""
-    search = make("random-ws", samples=50, batches=2, finalists=4)
-    assert search.select is not None
+    search = make("random-ws", selection_samples=50, selection_batches=2, selection_finalists=4)
+    assert search.choose is not None
     asked: list[tuple[int, int | None]] = []
     places = {genotype: place for place, genotype in enumerate(SPACE.genotypes())}
     table = np.random.default_rng(0).permutation(len(places)) / len(places)
@@ -112,17 +117,23 @@ def test_selection_takes_the_best_of_the_best() -> None:
     def few_batches(genotype: Architecture) -> float:
         return float(table[places[genotype.canonical()]])
 
-    def score(weights: Mapping[str, np.ndarray], num_batches: int | None) -> np.ndarray:
-        asked.append((len(weights["normal"]), num_batches))
-        rows = [{cell: value[i] for cell, value in weights.items()} for i in range(asked[-1][0])]
-        found = np.array([few_batches(discretise(SPACE, row)) for row in rows])
-        return found if num_batches else 1 - found
+    class Table:
+        """A judge."""
 
-    found = search.select(score, jax.random.key(0))
+        def __call__(self, weights: Weights | None = None) -> dict[str, float]:
+            raise AssertionError("it asks for one number of many architectures")
+
+        def score(self, weights: Mapping[str, np.ndarray], num_batches: int | None) -> np.ndarray:
+            asked.append((len(weights["normal"]), num_batches))
+            rows = [{cell: value[i] for cell, value in weights.items()} for i in range(asked[-1][0])]
+            found = np.array([few_batches(discretise(SPACE, row)) for row in rows])
+            return found if num_batches else 1 - found
+
+    found = search.choose(started(make("random")), Table(), jax.random.key(0))
     drawn = {genotype.canonical() for genotype in draw(SPACE, 0, 50)}
     assert asked == [(len(drawn), 2), (4, None)]
     best = sorted(map(few_batches, drawn), reverse=True)[:4]
-    assert [candidate.accuracy for candidate in found] == [1 - value for value in reversed(best)]
+    assert [candidate.score for candidate in found] == [1 - value for value in reversed(best)]
     assert [few_batches(candidate.genotype) for candidate in found] == best[::-1]
 
 

@@ -18,7 +18,7 @@ from jaxdarts.report import main
 from jaxdarts.reports import charts, draw
 from jaxdarts.reports.regret import write_regret
 from jaxdarts.reports.write import write_report
-from jaxdarts.runs.search.events import ROLL_BACK, STOP
+from jaxdarts.runs.events import ROLL_BACK, STOP
 from jaxdarts.spaces import S5
 from tests.reports.test_evaluate import synthetic_evaluation
 from tests.reports.test_regret import synthetic_search, synthetic_table

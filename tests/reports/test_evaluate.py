@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from jaxdarts.errors import InputError
+from jaxdarts.json_files import append_line
 from jaxdarts.report import main
 from jaxdarts.reports.write import write_report
-from jaxdarts.runs.metrics import append_metrics
 from jaxdarts.spaces import GENOTYPES
 from tests.reports.test_search import Page
 
@@ -42,7 +42,7 @@ def synthetic_evaluation(
         tested = (epoch + 1) % test_every == 0 or epoch == planned - 1
         record |= {"test_loss": 2.1 - progress if tested else None}
         record |= {"test_accuracy": 0.24 + 0.5 * progress + noise[3] if tested else None}
-        append_metrics(folder / "metrics.jsonl", record)
+        append_line(folder / "metrics.jsonl", record)
     if epochs == planned:
         (folder / "result.json").write_text("{}")
     return folder

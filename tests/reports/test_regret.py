@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from jaxdarts.errors import InputError
+from jaxdarts.json_files import append_line
 from jaxdarts.regret import main
 from jaxdarts.reports.regret import write_regret
 from jaxdarts.reports.regret_curves import group_curves, run_regret
-from jaxdarts.runs.metrics import append_metrics
-from jaxdarts.runs.table.record import Table, read_table
+from jaxdarts.reports.table_record import Table, read_table
 from jaxdarts.spaces import S1, S5, Genotype, SearchSpace, space_to_json
 
 GENOTYPES = [genotype.canonical() for genotype in S5.genotypes()]
@@ -56,7 +56,7 @@ def synthetic_search(folder: Path, indices: list[int | None], *, space: SearchSp
         drawn = GENOTYPES[0].to_json()  # which must not count
         record: dict[str, Any] = {"epoch": epoch, "valid_accuracy": 0.5}
         record |= {"genotype": drawn, "alpha": None} if selects else {"genotype": value, "alpha": {}}
-        append_metrics(folder / "metrics.jsonl", record | ({"selected": value} if selects and value else {}))
+        append_line(folder / "metrics.jsonl", record | ({"selected": value} if selects and value else {}))
     last = next(index for index in reversed(indices) if index is not None)
     (folder / "genotype.json").write_text(json.dumps(GENOTYPES[last].to_json()))
     return folder

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from jaxdarts.errors import InputError
+from jaxdarts.json_files import append_line
 from jaxdarts.report import main
+from jaxdarts.reports.run_record import operation_strengths
 from jaxdarts.reports.write import write_report
-from jaxdarts.runs.metrics import append_metrics
-from jaxdarts.runs.record import operation_strengths
 from jaxdarts.spaces import CELL_TYPES, DARTS, S1, S5, SearchSpace, discretise, space_to_json
 
 
@@ -63,7 +63,7 @@ def synthetic_run(
         record |= {"dominant_eigenvalue": dominant, "largest_magnitude_eigenvalue": dominant, "local_average": None}
         record |= {"smallest_eigenvalue": -abs(noise[7]) if eigenvalues else None, "alpha": dict(alpha)}
         record |= {"genotype": genotype.to_json(), "skip_connections": genotype.count("skip_connect")}
-        append_metrics(folder / "metrics.jsonl", record)
+        append_line(folder / "metrics.jsonl", record)
     if epochs == planned and genotype is not None:
         (folder / "genotype.json").write_text(json.dumps(genotype.to_json()))
     return folder

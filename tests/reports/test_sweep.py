@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from jaxdarts.errors import InputError
+from jaxdarts.json_files import append_line
 from jaxdarts.report import main
 from jaxdarts.reports.charts import FIRST, SECOND
 from jaxdarts.reports.statistics import Estimate, best_by_validation, correlation, estimate
 from jaxdarts.reports.sweep import write_sweep_report
-from jaxdarts.runs.metrics import append_metrics
-from jaxdarts.runs.sweep.record import SweepRun, read_result
+from jaxdarts.reports.sweep_record import SweepRun, read_result
 from jaxdarts.spaces import S1, S4, load_genotype
 from tests.reports.test_search import Page, synthetic_run
 
@@ -41,13 +41,13 @@ def synthetic_sweep(folder: Path, *, evaluated: bool = True) -> Path:
         (path / "metrics.jsonl").unlink()
         for epoch in range(3):  # epoch 1 is returned; the last one must not count
             record = {"epoch": epoch, "valid_accuracy": accuracy if epoch == 1 else 0.0, "genotype": None}
-            append_metrics(path / "metrics.jsonl", record | {"dominant_eigenvalue": eigenvalue if epoch < 2 else 9.0})
+            append_line(path / "metrics.jsonl", record | {"dominant_eigenvalue": eigenvalue if epoch < 2 else 9.0})
         diagnostics = {"epoch": 1, "discretisation": {"accuracy_change": change}}
         (path / "diagnostics.json").write_text(json.dumps(diagnostics))
         if evaluated:
             (path / "evaluate").mkdir()
             (path / "evaluate" / "result.json").write_text(json.dumps({"test_error": error}))
-            append_metrics(path / "evaluate" / "metrics.jsonl", {"epoch": 0, "valid_accuracy": held_out})
+            append_line(path / "evaluate" / "metrics.jsonl", {"epoch": 0, "valid_accuracy": held_out})
         values = {"space": space, "method": method, "seed": seed}
         entries.append({"name": name, "values": values, "state": "done", "error": None})
     failed = {"name": "s2-darts-seed_1", "values": {"space": "s2", "method": "darts", "seed": 1}}

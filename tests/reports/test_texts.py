@@ -13,13 +13,13 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from jaxdarts.nasbench201.baselines import Curve
 from jaxdarts.reports import baselines, charts
 from jaxdarts.reports.charts import FIRST, SECOND, Line, Points
 from jaxdarts.reports.draw import draw_cells, figure_to_svg, save_cells
 from jaxdarts.reports.graphs import to_dot, to_mermaid
 from jaxdarts.reports.texts import LONGEST, escape, label
 from jaxdarts.reports.write import write_report
-from jaxdarts.runs.nasbench201.baselines import Curve
 from jaxdarts.spaces import Genotype
 from tests.reports.test_sweep import synthetic_sweep
 

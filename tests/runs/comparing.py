@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdarts.runs import stepping
+from jaxdarts.runs import store as stores
+from jaxdarts.search import SearchResult
 
 
 def without_times(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -26,11 +27,18 @@ def assert_same_state(a: Any, b: Any) -> None:
         np.testing.assert_array_equal(left, right)
 
 
-def assert_compiles_in_the_first_epoch_only(run: Callable[[], Any], num_epochs: int) -> None:
-    """Counts JAX's tracings and compilations until each line of metrics.jsonl."""
+def assert_same_result(a: SearchResult, b: SearchResult) -> None:
+    """Bit for bit, times excepted."""
+    assert a.genotype == b.genotype
+    assert without_times(a.metrics) == without_times(b.metrics)
+    assert_same_state(a.state, b.state)
+
+
+def assert_compiles_in_the_first_epoch_only(run: Callable[[], Any], num_epochs: int, lines: int = 1) -> None:
+    """Counts JAX's tracings and compilations until each line of metrics.jsonl, or each last of `lines` an epoch."""
     events: list[str] = []
     seen: list[int] = []
-    append = stepping.append_metrics
+    append = stores.append_line
 
     def at_the_end_of_an_epoch(*arguments: Any) -> None:
         append(*arguments)
@@ -43,9 +51,10 @@ def assert_compiles_in_the_first_epoch_only(run: Callable[[], Any], num_epochs: 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stepping, "append_metrics", at_the_end_of_an_epoch)
+            patch.setattr(stores, "append_line", at_the_end_of_an_epoch)
             run()
     finally:
         jax.monitoring.clear_event_listeners()
+    seen = seen[lines - 1 :: lines]
     assert seen[0] > 0
     assert seen == [seen[0]] * num_epochs, events[seen[0] :]

@@ -10,8 +10,11 @@ import pytest
 
 
 @contextmanager
-def death_at(owner: type, function: str, call: int) -> Iterator[None]:
-    """Within it, the so manieth call of a method ends everything before it has done anything, and must come."""
+def death_at(owner: Any, function: str, call: int) -> Iterator[None]:
+    """Within it, the so manieth call of a method or a module's function ends everything before it does anything.
+
+    The call must come.
+    """
     original, calls = getattr(owner, function), 0
 
     def deadly(self: Any, *arguments: Any) -> Any:

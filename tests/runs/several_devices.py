@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import shutil
@@ -20,16 +19,23 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxdarts.bilevel.products import value_and_gradients
 from jaxdarts.errors import InputError, RunInterrupted
-from jaxdarts.methods import Batch, LossInputs, SearchProblem
-from jaxdarts.networks import Supernet, init_alpha
+from jaxdarts.evaluate import choose_genotype
+from jaxdarts.methods import Problem, View
+from jaxdarts.methods.relaxations import softmax
+from jaxdarts.networks import Supernet
+from jaxdarts.networks.functional import relaxed_network
 from jaxdarts.networks.layers import batch_apart
-from jaxdarts.runs import stepping
+from jaxdarts.plans.evaluate import build_evaluation, prepare
+from jaxdarts.precision import precision
+from jaxdarts.runs import engine, interrupt
 from jaxdarts.runs.compilation import quicken_compilation
-from jaxdarts.runs.device import precision
-from jaxdarts.runs.devices import data_mesh, replicate, traced_for
-from jaxdarts.runs.evaluate.assemble import RetrainSums, assemble_evaluation, choose_genotype
-from jaxdarts.runs.search.loop import run_search
+from jaxdarts.runs.steps import accumulate, cursors, make_steps, traced_for
+from jaxdarts.search import run_search
+from jaxdarts.sharding import data_mesh, replicate
 from jaxdarts.spaces import SearchSpace
+from jaxdarts.tasks import kind_of
+from jaxdarts.tasks.base import means
+from jaxdarts.tasks.classification import Batch, bare_task
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only
 from tests.runs.tiny import tiny_config, tiny_evaluation
 
@@ -64,22 +70,20 @@ def numbers(result: Any) -> list[float]:
 
 def interrupted(run: Callable[[], Any], step: int) -> None:
     """Runs until it has been asked to stop after a step."""
-    advance = stepping.RunProgress.advance
+    advance, asked = engine.RunProgress.advance, []
 
     def ask(self: Any, done: int, epoch: int) -> None:
         advance(self, done, epoch)
-        interrupt.requested = done == step
+        asked[-1].requested = done == step
 
-    class Asked(stepping.Interrupt):
+    class Asked(interrupt.Interrupt):
         def __init__(self) -> None:
-            nonlocal interrupt
             super().__init__()
-            interrupt = self
+            asked.append(self)
 
-    interrupt: Any = None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxdarts.runs.interrupt.Interrupt", Asked)
-        patch.setattr(stepping.RunProgress, "advance", ask)
+        patch.setattr(interrupt, "Interrupt", Asked)
+        patch.setattr(engine.RunProgress, "advance", ask)
         with pytest.raises(RunInterrupted):
             run()
 
@@ -90,8 +94,9 @@ def searches(folder: Path) -> dict[str, Any]:
     config = tiny_config(folder, **CHANGES)
 
     def run(name: str, resume: bool = False, **changes: Any) -> Any:
-        changed = dataclasses.replace(config, **changes)
-        return run_search(changed, folder / name, resume=resume, stream=io.StringIO())
+        return run_search(
+            type(config)(**config.used(config.given, changes)), folder / name, resume=resume, stream=io.StringIO()
+        )
 
     found = {"one": numbers(run("one"))}
     several: list[Any] = []
@@ -113,13 +118,19 @@ def evaluations(folder: Path) -> dict[str, Any]:
     found = {}
     with precision("float64"):
         for name, devices in (("one", 1), ("two", 2)):
-            run = assemble_evaluation(dataclasses.replace(config, devices=devices), choose_genotype(config))
+            settings, genotype = config.replace(devices=devices), choose_genotype(config)
             with traced_for(devices):
-                state, sums = replicate((run.init(), RetrainSums.zero(run.problem.dtype)), run.mesh)
+                mesh = data_mesh(devices, config.batch_size)
+                data = kind_of(genotype).training_data(settings, mesh)
+                built, training = build_evaluation(settings, genotype, data), prepare(settings, genotype, data)
+                one, steps = built.experiments[0], make_steps(built, jax.devices())
+                state, totals = replicate(one.start(), built.mesh), None
                 for _ in range(2):
-                    state, sums, _ = run.step(state, sums, run.data, run.order(0))
-                loss, _ = run.measure(state, run.test)
-            found[name] = [*numbers(Measured(state, [{"loss": loss}])), float(sums.train_loss)]
+                    state, new = steps.step(state, steps.data, cursors(one, 0, built.mesh))
+                    totals, _ = accumulate(totals, new)
+                assert training.task.test is not None
+                measured = training.measurer(training.task.test, state)
+                found[name] = numbers(Measured(state, [measured, means(totals)]))
     return found
 
 
@@ -133,7 +144,8 @@ class Measured(NamedTuple):
 def program() -> dict[str, Any]:
     """What the gradient of a supernet costs one of two devices, and how often a batch is gathered for it."""
     space = SearchSpace.uniform("several", ("sep_conv_3x3",), num_nodes=1)
-    problem = SearchProblem(space, Supernet(space, 10, 4, 3), (16, 16, 3))
+    network = relaxed_network(Supernet(space, 10, 4, 3), (16, 16, 3))
+    problem = Problem(space, network, bare_task(), softmax(space))
     mesh = data_mesh(2, 24)
     assert mesh is not None
 
@@ -141,13 +153,13 @@ def program() -> dict[str, Any]:
         place = NamedSharding(mesh, PartitionSpec(*axes))
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree)
 
-    params, batch_stats = jax.eval_shape(problem.init_network, jax.random.key(0))
-    alpha = jax.eval_shape(lambda: init_alpha(space, jax.random.key(0)))
+    params, stats = jax.eval_shape(problem.init_network, jax.random.key(0))
+    alpha = jax.eval_shape(lambda: problem.relaxation.init(jax.random.key(0)))
     batch = jax.eval_shape(lambda: Batch(jnp.zeros((24, 16, 16, 3)), jnp.zeros(24, jnp.int32)))
-    inputs = LossInputs(shapes(batch, "data"), shapes(batch_stats))
+    view = View(shapes(batch, "data"), shapes(stats))
     with batch_apart():
-        gradients = jax.jit(partial(value_and_gradients, problem.loss))
-        lowered = gradients.lower(shapes(params), shapes(alpha), inputs)
+        gradients = jax.jit(partial(value_and_gradients, problem.outer))
+        lowered = gradients.lower(shapes(params), shapes(alpha), view)
     compiled = lowered.compile()
     share = compiled.cost_analysis()["flops"] / lowered.cost_analysis()["flops"]
     return {"share": share, "gathers": compiled.as_text().count("all-gather(")}

@@ -53,14 +53,17 @@ def test_other_threads_are_left_alone() -> None:
 BUSY = """
 import hashlib
 from jaxdarts.runs.interrupt import catch_interrupts
-with catch_interrupts():
+with catch_interrupts() as interrupt:
+    ready = 1
     print("ready", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"x", b"y", 400_000_000)
 """
 
 
-def test_two_signals_end_the_process_even_in_a_long_compilation() -> None:
-    command = [sys.executable, "-c", BUSY]
+@pytest.mark.parametrize("at_once", [None, "2 runs were killed"])
+def test_two_signals_end_the_process_even_in_a_long_compilation(at_once: str | None) -> None:
+    said = "None" if at_once is None else f"lambda: {at_once!r}"
+    command = [sys.executable, "-c", BUSY.replace("ready = 1", f"interrupt.at_once = {said}")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None
     try:
@@ -71,7 +74,8 @@ def test_two_signals_end_the_process_even_in_a_long_compilation() -> None:
         assert process.stderr.readline() == "SIGINT: saving after this step; once more to end at once\n"
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 130
+        assert process.wait(60) == 130
+        assert process.stderr.read() == ("" if at_once is None else f"\nSIGINT: {at_once}\n")
     finally:
         process.kill()
         process.wait(5)

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from jaxdarts.errors import InputError
+from jaxdarts.json_files import read_lines
+from jaxdarts.plans.settings import SearchConfig
 from jaxdarts.runs.interrupt import Interrupt
-from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.search.config import SearchConfig
 from jaxdarts.runs.sweep import connection as sweep_connection
 from jaxdarts.runs.sweep.cluster import RayExecutor, _Cluster
 from jaxdarts.runs.sweep.connection import check_resources
@@ -216,9 +216,8 @@ def test_bad_input_is_one_line_and_leaves_nothing_behind(
     monkeypatch.setattr("jaxdarts.runs.sweep.cluster.load_ray", lambda: stand_in)
     monkeypatch.chdir(tmp_path)
     Path("sweep.toml").write_text("[grid]\nseed = [0]\n")
-    since = time.monotonic()
+    monkeypatch.setattr(sweep_connection, "_probe", lambda address: pytest.fail("would wait for Ray to give up"))
     assert main(["sweep.toml", *(flag.replace("PORT", str(free_port())) for flag in flags)]) == 2
-    assert time.monotonic() - since < 10
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("error: ") and words in line
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.toml"]
@@ -307,7 +306,7 @@ def test_a_machine_is_lost_in_the_middle(
             [*command, "--cluster", machines.address], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         until = time.monotonic() + 240
-        while not (run / "metrics.jsonl").is_file() or len(read_metrics(run / "metrics.jsonl")) < 3:
+        while not (run / "metrics.jsonl").is_file() or len(read_lines(run / "metrics.jsonl")) < 3:
             assert process.poll() is None and time.monotonic() < until, process.communicate(timeout=60)
             time.sleep(0.02)
         worker = int((run / "lock").read_text())
@@ -331,4 +330,4 @@ def test_a_machine_is_lost_in_the_middle(
     for name in (GENOTYPE_FILE, "diagnostics.json", "evaluate/result.json"):
         assert (run / name).read_text() == (undisturbed / name).read_text(), name
     for name in ("metrics.jsonl", "evaluate/metrics.jsonl"):
-        assert without_times(read_metrics(run / name)) == without_times(read_metrics(undisturbed / name))
+        assert without_times(read_lines(run / name)) == without_times(read_lines(undisturbed / name))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jaxdarts.errors import InputError
-from jaxdarts.runs.search.config import PRESETS
+from jaxdarts.plans.settings import SearchConfig
 from jaxdarts.runs.sweep.file import read_sweep, run_name
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -58,7 +58,16 @@ def test_an_evaluation_has_its_searchs_data_unless_it_says_otherwise(tmp_path: P
 
 def test_a_preset_in_the_grid_gives_its_values(tmp_path: Path) -> None:
     quick, paper = read_sweep(write(tmp_path, "[grid]\npreset = ['quick', 'paper']\n")).points
-    assert (quick.search, paper.search) == (PRESETS["quick"], PRESETS["paper"])
+    assert (quick.search, paper.search) == (SearchConfig(), SearchConfig(preset="paper"))
+
+
+def test_a_run_has_of_the_common_settings_what_it_uses(tmp_path: Path) -> None:
+    tables = "[search]\nes_rule = 'code'\nselection_samples = 7\nalpha_l2 = 0.5\nepochs = 30\n"
+    grid = "[grid]\nmethod = ['darts', 'darts-es', 'random-ws']\n"
+    plain, early, random = (point.search for point in read_sweep(write(tmp_path, tables + grid)).points)
+    assert plain == SearchConfig(epochs=30, alpha_l2=0.5)
+    assert early == SearchConfig(method="darts-es", epochs=30, alpha_l2=0.5, es_rule="code")
+    assert random == SearchConfig(method="random-ws", epochs=30, selection_samples=7)
 
 
 def test_names_are_safe_different_and_stable_when_a_list_grows() -> None:
@@ -100,7 +109,9 @@ def test_names_are_safe_different_and_stable_when_a_list_grows() -> None:
         ("[grid]\nl2 = [1, 1.0]\n", "in FILE: grid: run l2_1.0 is asked for twice"),
         ("[grid]\nspace = ['s1', 's9']\n", "in FILE: run s9: unknown space 's9'; choose from darts, "),
         ("[grid]\nseed = [0, 'x']\n", "in FILE: run x: seed must be a whole number; got 'x'"),
-        ("[grid]\npreset = ['fast']\n", "in FILE: unknown preset 'fast'; choose from paper, quick"),
+        ("[grid]\npreset = ['fast']\n", "in FILE: run fast: unknown preset 'fast'; choose from paper, quick"),
+        ("[search]\nneumann_terms = 3\n[grid]\nseed = [0]\n", "in FILE: neumann_terms in [search] has no effect in"),
+        ("[grid]\nseed = [0]\nneumann_terms = [3]\n", "in FILE: run neumann_terms_3-seed_0: neumann_terms 3 is only"),
         ("[grid]\nmethod = ['darts', 'darts-ada']\nl2 = [0.0]\n", "in FILE: run darts-ada-l2_0.0: l2 must be greater"),
         ("[grid]\nseed = [0]\n[evaluate]\ncells = 1\n", "in FILE: run seed_0: in [evaluate]: cells must be at least 3"),
         ("[grid]\nseed = [0]\n[evaluate]\ngenotype = 'x'\n", "in FILE: genotype in [evaluate] is what each search"),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from jaxdarts.runs.folder import lock_folder
+from jaxdarts.plans.settings import SearchConfig
 from jaxdarts.runs.interrupt import Interrupt
-from jaxdarts.runs.search.config import SearchConfig
-from jaxdarts.runs.sweep.jobs import Ended, Job, LocalExecutor, Stage, Started, is_in_use
+from jaxdarts.runs.lock import is_in_use, lock_folder
+from jaxdarts.runs.sweep.jobs import Ended, Job, LocalExecutor, Stage, Started
 
 FINISH = "import pathlib; pathlib.Path('{0}').mkdir(); pathlib.Path('{0}/genotype.json').touch()"
 SCRIPTS = {
@@ -67,6 +72,67 @@ def test_a_folder_in_use_is_waited_for(tmp_path: Path, monkeypatch: pytest.Monke
         patch.setattr("jaxdarts.runs.sweep.jobs.time.sleep", sleep)
         events = list(LocalExecutor().run([job], Interrupt()))
     assert waits[:3] == [False] * 3 and isinstance(events[-1], Ended) and events[-1].outcome == "done"
+
+
+# Its runs do not look at the first signal, as in a long compilation.
+TWICE = '''
+import os, sys
+from pathlib import Path
+from jaxdarts.runs.interrupt import catch_interrupts
+from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.runs.sweep.jobs import Job, LocalExecutor, Stage
+
+child = """
+import os, signal, subprocess
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+below = subprocess.Popen(["sleep", "300"])
+print(os.getpid(), below.pid, flush=True)
+below.wait()
+"""
+Stage.arguments = lambda stage: ["-c", child]
+folder = Path(sys.argv[1])
+jobs = [Job(name, (Stage(SearchConfig(), folder / name),), folder / "logs" / name) for name in "ab"]
+with catch_interrupts() as interrupt:
+    for event in LocalExecutor(2).run(jobs, interrupt):
+        print(event.job.name, flush=True)
+'''
+
+
+def test_the_second_signal_kills_what_runs_and_says_so(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TWICE, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    try:
+        assert [process.stdout.readline() for _ in "ab"] == ["a\n", "b\n"]
+        logs = [tmp_path / "logs" / name for name in "ab"]
+        wait_until(lambda: all(log.exists() and log.read_text().endswith("\n") for log in logs))
+        process.send_signal(signal.SIGINT)
+        assert "once more to end at once" in process.stderr.readline() + process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        said = "SIGINT: ended at once with 2 runs; the same command continues them from their last checkpoints"
+        assert process.stderr.read().strip() == said
+        for log in logs:
+            for pid in map(int, log.read_text().split()):
+                wait_until(lambda pid=pid: not is_running(pid))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("it did not come to that")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_an_interrupt_starts_nothing_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxdarts.runs.evaluate.config import EvaluateConfig
+from jaxdarts.plans.settings import EvaluateConfig
 from jaxdarts.runs.sweep import worker as sweep_worker
 from jaxdarts.runs.sweep.jobs import Job, Stage
 from jaxdarts.runs.sweep.worker import Board, Place, absolute, make_inspection, run_environment, unseen, work
@@ -101,7 +101,7 @@ def test_paths_are_absolute_for_a_process_elsewhere(tmp_path: Path, monkeypatch:
     config = EvaluateConfig(genotype="runs/s/a")
     job = absolute(Job("a", (Stage(config, Path("runs/s/a/evaluate")),), Path("runs/s/logs/a.txt")))
     assert job.log == tmp_path / "runs/s/logs/a.txt" and job.stages[0].folder == tmp_path / "runs/s/a/evaluate"
-    assert f"genotype={tmp_path}/runs/s/a" in job.stages[0].arguments()
+    assert f"--genotype={tmp_path}/runs/s/a" in job.stages[0].arguments()
 
 
 def test_the_board_lets_nothing_begin_after_a_stop() -> None:

@@ -8,24 +8,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import pytest
 
 from jaxdarts.bilevel import get_hyperparameters, set_hyperparameters
 from jaxdarts.errors import RunError
-from jaxdarts.methods import SearchState
-from jaxdarts.runs import reporting
-from jaxdarts.runs.metrics import read_metrics
-from jaxdarts.runs.schedules import start_epoch
-from jaxdarts.runs.search import files as search_files
-from jaxdarts.runs.search import loop
-from jaxdarts.runs.search.assemble import EpochSums, Search, assemble
-from jaxdarts.runs.search.config import SearchConfig
-from jaxdarts.runs.search.loop import SearchResult, run_search
+from jaxdarts.json_files import read_lines as read_metrics
+from jaxdarts.plans import search as search_plan
+from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.reports import write
+from jaxdarts.runs import engine
+from jaxdarts.search import SearchResult, run_search
 from jaxdarts.spaces import load_genotype
-from tests.runs.comparing import assert_same_state, without_times
+from tests.runs.comparing import assert_same_result, assert_same_state, without_times
 from tests.runs.dying import death_at
-from tests.runs.test_loop import assert_same_result
+from tests.runs.stepping import by_hand
 from tests.runs.tiny import EAGER, tiny_config
 
 
@@ -40,7 +36,11 @@ def run(config: SearchConfig, path: Path, resume: bool = False) -> SearchResult:
 
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> SearchResult:
-    return run(tiny_config(folder, **EAGER), folder / "plain")
+    return run(plain_config(folder), folder / "plain")
+
+
+def plain_config(folder: Path) -> SearchConfig:
+    return tiny_config(folder, epochs=EAGER["epochs"], checkpoints_to_keep=EAGER["checkpoints_to_keep"])
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +51,6 @@ def stopped(folder: Path) -> SearchResult:
 @pytest.fixture(scope="module")
 def adapted(folder: Path) -> SearchResult:
     return run(tiny_config(folder, method="darts-ada", **EAGER), folder / "adapted")
-
-
-def by_hand(search: Search, state: SearchState, epochs: range) -> SearchState:
-    """The steps of some epochs without the run around them."""
-    for epoch in epochs:
-        state, sums = start_epoch(search.config, state, epoch), EpochSums.zero(jnp.float32)
-        for _ in range(search.steps_per_epoch):
-            state, sums, _ = search.step(state, sums, search.data, search.order(epoch))
-    return state
 
 
 def events(result: SearchResult) -> list[dict[str, Any]]:
@@ -83,8 +74,8 @@ def test_a_stopped_search_returns_the_earlier_epoch(stopped: SearchResult, folde
     assert (event["action"], event["decided_at"], event["epoch"]) == ("stop", 3, 0)
     first = stopped.metrics[0]["genotype"]
     assert event["genotype"] == first == load_genotype(stopped.run_dir / "genotype.json").to_json()
-    search = assemble(tiny_config(folder, **EAGER))
-    assert_same_state(stopped.state, by_hand(search, search.init(), range(1)))
+    search = by_hand(plain_config(folder))
+    assert_same_state(stopped.state, search.epochs(search.init(), range(1)))
     assert json.loads((stopped.run_dir / "diagnostics.json").read_text())["epoch"] == 0
     page = (stopped.run_dir / "report.html").read_text()
     assert "Stopped after epoch 3; the genotype of epoch 0 is returned." in page
@@ -96,10 +87,10 @@ def test_a_stopped_search_is_not_continued(stopped: SearchResult, folder: Path) 
 
 
 def test_after_a_roll_back_only_l2_is_another(adapted: SearchResult, folder: Path) -> None:
-    search = assemble(tiny_config(folder, **EAGER))
-    state = by_hand(search, search.init(), range(1))
+    search = by_hand(plain_config(folder))
+    state = search.epochs(search.init(), range(1))
     state = dataclasses.replace(state, opt_state=set_hyperparameters(state.opt_state, l2=0.03))
-    assert_same_state(adapted.state, by_hand(search, state, range(1, 6)))
+    assert_same_state(adapted.state, search.epochs(state, range(1, 6)))
     assert float(get_hyperparameters(adapted.state.opt_state)["l2"]) == pytest.approx(0.03)
 
 
@@ -126,16 +117,16 @@ def test_roll_backs_are_recorded_with_what_early_stopping_would_return(
     assert "Went back from epoch 3 to the end of epoch 0, L2 from 0.0003 to 0.003." in page
 
 
-# Checkpoints of the unbroken run: epochs 0, 1, 2, back to 0, 1, 2, back to 0, 1, ..., 5. `return_to` is also called
-# once at the start.
-@pytest.mark.parametrize(("function", "call"), [("_save", 4), ("return_to", 2), ("_save", 5)])
+# Checkpoints of the unbroken run: epochs 0, 1, 2, back to 0, 1, 2, back to 0, 1, ..., 5. `forget` is also called once
+# at the start.
+@pytest.mark.parametrize(("function", "call"), [("_save", 4), ("forget", 2), ("_save", 5)])
 def test_death_around_a_roll_back_changes_nothing(
     function: str, call: int, folder: Path, adapted: SearchResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before a checkpoint is written, or between it and the files."""
     config, path = tiny_config(folder, method="darts-ada", **EAGER), folder / f"killed_{function}{call}"
-    monkeypatch.setattr(reporting, "write_report", lambda _: None)  # it takes as long as the search
-    with death_at(loop._Run, function, call):
+    monkeypatch.setattr(write, "write_pages", lambda _: None)  # it takes as long as the search
+    with death_at(engine._Member if function == "forget" else engine.StageRun, function, call):
         run(config, path)
     resumed = run(config, path, resume=True)
     assert_same_result(resumed, adapted)
@@ -154,10 +145,10 @@ def test_a_checkpoint_that_is_gone_is_named(folder: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("method", ["random", "random-ws"])
 def test_random_searches(method: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = {"selection_samples": 20, "selection_batches": 1, "selection_finalists": 3}
-    settings["select_every"] = 1
+    settings = settings | {"select_every": 1} if method == "random-ws" else {}
     config, path = tiny_config(folder, method=method, **settings), folder / method
     with monkeypatch.context() as patch:
-        patch.setattr(search_files, "diagnose", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(search_plan, "diagnose", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(config, path)
     resumed, unbroken = run(config, path, resume=True), run(config, folder / f"{method}_unbroken")
@@ -170,7 +161,7 @@ def test_random_searches(method: str, folder: Path, monkeypatch: pytest.MonkeyPa
     assert "No strengths were recorded." in (path / "report.html").read_text()
     if method == "random":
         assert len(unbroken.metrics) == 1 and last["valid_accuracy"] is None
-        other = run(dataclasses.replace(config, seed=2), folder / "another_seed")
+        other = run(config.replace(seed=2), folder / "another_seed")
         assert other.genotype != unbroken.genotype
     else:
         assert len(unbroken.metrics) == 2
@@ -179,10 +170,10 @@ def test_random_searches(method: str, folder: Path, monkeypatch: pytest.MonkeyPa
         assert found["candidates"][0]["genotype"] == unbroken.genotype.to_json()
         # What is selected on the way is what a shorter search would return, and changes nothing.
         assert last["selected"] == unbroken.genotype.to_json() and last["selected_accuracy"] == accuracies[0]
-        plain = run(dataclasses.replace(config, select_every=0), folder / "at_the_end_only")
+        plain = run(config.replace(select_every=0), folder / "at_the_end_only")
         assert plain.genotype == unbroken.genotype
         assert_same_state(plain.state, unbroken.state)
         kept = [{k: v for k, v in entry.items() if not k.startswith("selected")} for entry in unbroken.metrics]
         assert without_times(kept) == without_times(plain.metrics) and kept != unbroken.metrics
-        second = run(dataclasses.replace(config, select_every=2), folder / "every_second")
+        second = run(config.replace(select_every=2), folder / "every_second")
         assert ["selected" in entry for entry in second.metrics] == [False, True]

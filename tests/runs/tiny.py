@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
-from jaxdarts.runs.evaluate.config import EvaluateConfig
-from jaxdarts.runs.search.config import SearchConfig
-from jaxdarts.runs.table.config import TabulateConfig
+from jaxdarts.plans.settings import EvaluateConfig, SearchConfig, TabulateConfig
 
 SPACE_FILE = """
 num_nodes = 1
@@ -21,24 +18,25 @@ def tiny_config(folder: Path, **changes: object) -> SearchConfig:
     space = folder / "tiny.toml"
     if not space.exists():
         space.write_text(SPACE_FILE)
-    config = SearchConfig(
-        space=str(space),
-        dataset="digits",
-        hypergradient="first_order",
-        epochs=2,
-        batch_size=10,
-        channels=1,
-        cells=3,
-        image_size=None,
-        limit=80,
-        curvature_products=12,
-        crop_padding=1,
-    )
-    return dataclasses.replace(config, **changes)
+    values = {
+        "space": str(space),
+        "dataset": "digits",
+        "hypergradient": "first_order",
+        "epochs": 2,
+        "batch_size": 10,
+        "channels": 1,
+        "cells": 3,
+        "image_size": None,
+        "limit": 80,
+        "curvature_products": 12,
+        "crop_padding": 1,
+    }
+    return SearchConfig(**SearchConfig.used(values, changes))
 
 
+LONGER: dict[str, Any] = {"epochs": 6, "checkpoints_to_keep": 1}
 # Any eigenvalue above zero is growth enough: darts-es and darts-ada act in epoch 3 and return epoch 0.
-EAGER: dict[str, Any] = {"epochs": 6, "es_threshold": 1e-6, "es_first_epoch": 0, "checkpoints_to_keep": 1}
+EAGER: dict[str, Any] = {**LONGER, "es_threshold": 1e-6, "es_first_epoch": 0}
 
 
 GENOTYPE_FILE = """
@@ -66,8 +64,7 @@ def tiny_evaluation(folder: Path, **changes: object) -> EvaluateConfig:
     genotype = folder / "tiny.txt"
     if not genotype.exists():
         genotype.write_text(GENOTYPE_FILE)
-    config = EvaluateConfig(genotype=str(genotype), **TINY_TRAINING)
-    return dataclasses.replace(config, **changes)
+    return EvaluateConfig(**EvaluateConfig.used({"genotype": str(genotype), **TINY_TRAINING}, changes))
 
 
 PAIR_FILE = """
@@ -84,19 +81,13 @@ def tiny_tabulation(folder: Path, **changes: object) -> TabulateConfig:
     space = folder / "pair.toml"
     if not space.exists():
         space.write_text(PAIR_FILE)
-    config = TabulateConfig(
-        space=str(space),
-        seeds=2,
-        **TINY_TRAINING,
-    )
-    return dataclasses.replace(config, **changes)
+    return TabulateConfig(**TabulateConfig.used({"space": str(space), "seeds": 2, **TINY_TRAINING}, changes))
 
 
 def tiny_flags(config: SearchConfig | EvaluateConfig | TabulateConfig) -> list[str]:
-    """The same as flags of the command, every field given."""
+    """The same as flags of the command."""
     flags: list[str] = []
-    for field in dataclasses.fields(config):
-        value, default = getattr(config, field.name), getattr(type(config)(), field.name)
-        if value != default:
-            flags += ["--set", f"{field.name}={'none' if value is None else value}"]
+    for name, value in config.given.items():
+        flag = name.replace("_", "-")
+        flags.append(f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag}={value}")
     return flags

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxdarts.errors import InputError, RunError
-from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.folder import one_line_errors
+from jaxdarts.errors import InputError, RunError, one_line_errors
+from jaxdarts.json_files import write_atomically
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.sweep.connection import check_machines, check_resources, connect, load_ray
 from jaxdarts.runs.sweep.jobs import Ended, Event, Job, Lost, Started
@@ -132,6 +131,7 @@ class _Cluster:
     def run(self, jobs: Sequence[Job], interrupt: Interrupt) -> Iterator[Event]:
         """As `RayExecutor.run`."""
         waiting, unusable = deque((job, 1) for job in jobs), None
+        interrupt.at_once = lambda: f"ended at once; the cluster ends {len(self._running)} runs when it notices"
         try:
             while self._running or (waiting and not interrupt.requested and unusable is None):
                 stopping = interrupt.requested or unusable is not None

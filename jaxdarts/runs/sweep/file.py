@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import itertools
 import re
@@ -13,17 +14,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.errors import InputError
+from jaxdarts.methods import METHODS
 from jaxdarts.paths import read_text
-from jaxdarts.runs.checks import field_names
-from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig, check_evaluate_config
-from jaxdarts.runs.search.config import PRESETS, SearchConfig
-from jaxdarts.runs.search.validity import check_config
+from jaxdarts.plans.settings import EvaluateConfig, SearchConfig
+from jaxdarts.settings import field_types, options
 
 TABLES = ("search", "variants", "grid", "evaluate")
 VARIANT = "variant"  # what tells the runs of one variant from those of another, beside the fields of the grid
 _RESERVED = ("logs",)  # what the sweep's folder holds beside the runs
 # What an evaluation takes from its search unless the file says otherwise.
+_FIRST = ("space", "dataset", "data_dir", "download", "preset", "method", "hypergradient")  # in the names of folders
 _SHARED = ("dataset", "data_dir", "download", "seed")
 
 
@@ -89,7 +90,8 @@ def run_name(values: Mapping[str, Any]) -> str:
 
 
 def _ordered(values: Mapping[str, Any]) -> list[str]:
-    return [name for name in (VARIANT, *field_names(SearchConfig)) if name in values]
+    first = [name for name in (VARIANT, *_FIRST) if name in values]
+    return first + [name for name in _every_field("search") if name in values and name not in first]
 
 
 def _part(name: str, value: Any) -> str:
@@ -123,7 +125,7 @@ def _check_tables(tables: Mapping[str, Any]) -> None:
 def _check_fields(name: str, table: Mapping[str, Any]) -> None:
     """Whether a table has known fields only, and the right kind of values."""
     command = "evaluate" if name == "evaluate" else "search"
-    fields = field_names(EvaluateConfig if command == "evaluate" else SearchConfig)
+    fields = list(_every_field(command))
     for key, value in table.items():
         if key not in fields:
             raise InputError(
@@ -160,52 +162,59 @@ def _check_list(key: str, values: Any) -> None:
 def _points(tables: Mapping[str, Any]) -> typing.Iterator[SweepPoint]:
     fixed, grid = tables.get("search", {}), tables["grid"]
     variants: Mapping[str | None, Mapping[str, Any]] = tables.get("variants") or {None: {}}
+    fixed = {name: _typed(_every_field("search")[name], value) for name, value in fixed.items()}
     seen: set[str] = set()
+    idle = set(fixed)  # what no run has used yet
     for combination, (variant, changed) in itertools.product(itertools.product(*grid.values()), variants.items()):
         given = dict(zip(grid, combination, strict=True))
-        search = _config(SearchConfig, PRESETS, {**fixed, **changed, **given})
-        values = {name: getattr(search, name) for name in grid} | ({} if variant is None else {VARIANT: variant})
+        own = {name: _typed(_every_field("search")[name], value) for name, value in {**changed, **given}.items()}
+        values = {name: own[name] for name in grid} | ({} if variant is None else {VARIANT: variant})
         name = run_name(values)
         try:
-            check_config(search)
+            # Of the fixed ones those that have an effect in this run, since others may be for other runs.
+            search = SearchConfig(**SearchConfig.used(fixed, own))
+            search.check()
             evaluate = _evaluation(search, name, tables["evaluate"]) if "evaluate" in tables else None
         except InputError as error:
             raise InputError(f"run {name}: {error}") from None
+        idle -= set(search.given)
         if name in seen or name in _RESERVED:
             raise InputError(f"grid: run {name} is asked for twice, or its name is taken; check the lists for doubles")
         seen.add(name)
         yield SweepPoint(name, values, search, evaluate)
+    if idle:
+        raise InputError(f"{sorted(idle)[0]} in [search] has no effect in any run; leave it out")
 
 
 def _evaluation(search: SearchConfig, name: str, given: Mapping[str, Any]) -> EvaluateConfig:
     shared = {field: getattr(search, field) for field in _SHARED}
-    config = _config(EvaluateConfig, EVALUATE_PRESETS, {**shared, **given, "genotype": name})
-    from jaxdarts.networks.macro import check_cells  # imports JAX, for which --help should not wait
+    typed = {field: _typed(_every_field("evaluate")[field], value) for field, value in given.items()}
+    from jaxdarts.networks.macro import check_cells
     from jaxdarts.spaces import load_space
 
     try:
-        check_evaluate_config(config)
+        config = EvaluateConfig(**{**shared, **typed, "genotype": name})
+        config.check()
         check_cells(load_space(search.space).macro, config.cells)
     except InputError as error:
         raise InputError(f"in [evaluate]: {error}") from None
     return config
 
 
-def _config(config_type: type, presets: Mapping[str, Any], values: Mapping[str, Any]) -> Any:
-    """A preset with these values; types are not checked, except that whole numbers become floats where they must."""
-    preset = values.get("preset", "quick")
-    if preset not in presets:
-        raise unknown_choice("preset", preset, presets)
-    annotations = typing.get_type_hints(config_type)
-    return dataclasses.replace(presets[preset], **{name: _typed(annotations[name], v) for name, v in values.items()})
+@functools.cache
+def _every_field(command: str) -> dict[str, Any]:
+    """All settings of a command, whatever the method, with their types."""
+    values = [{"method": method} for method in METHODS] if command == "search" else [{}]
+    kind = SearchConfig if command == "search" else EvaluateConfig
+    return {name: t for value in values for group in kind.group_types(value) for name, t in field_types(group).items()}
 
 
 def _typed(annotation: Any, value: Any) -> Any:
-    options = typing.get_args(annotation) or (annotation,)
-    if type(value) is int and float in options and int not in options:
-        return float(value)
-    if isinstance(value, str) and value.lower() == "none" and type(None) in options:
+    """A value from a file: `none` is None where that is allowed."""
+    if isinstance(value, str) and value.lower() == "none" and type(None) in options(annotation):
         return None
+    if type(value) is int and float in options(annotation) and int not in options(annotation):
+        return float(value)
     return value
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import fcntl
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,14 +13,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from jaxdarts.runs.checks import field_names
-from jaxdarts.runs.evaluate.config import EVALUATE_PRESETS, EvaluateConfig
-from jaxdarts.runs.evaluate.record import RESULT_FILE
-from jaxdarts.runs.folder import CONFIG_FILE, LOCK_FILE, RunConfig, stored_config
+from jaxdarts.plans.evaluate import RESULT_FILE
 from jaxdarts.runs.interrupt import Interrupt
-from jaxdarts.runs.search.config import PRESETS
+from jaxdarts.runs.lock import is_in_use
+from jaxdarts.runs.store import CONFIG_FILE, read_config
 from jaxdarts.runs.sweep.file import SweepPoint
-from jaxdarts.runs.sweep.record import EVALUATE_FOLDER
+from jaxdarts.runs.sweep.states import EVALUATE_FOLDER
+from jaxdarts.settings import Settings
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 POLL_SECONDS = 0.1
@@ -30,7 +28,7 @@ POLL_SECONDS = 0.1
 class Stage(NamedTuple):
     """A search or an evaluation of a job; what its folder holds says how far it is."""
 
-    config: RunConfig
+    config: Settings
     folder: Path
 
     @property
@@ -41,20 +39,23 @@ class Stage(NamedTuple):
     def arguments(self) -> list[str]:
         """The command line behind `python`: a new run or, if there is one in the folder, its continuation."""
         config, resume = self.config, (self.folder / CONFIG_FILE).is_file()
-        preset = (EVALUATE_PRESETS if config.command == "evaluate" else PRESETS)[config.preset]
-        flags = [f"--preset={config.preset}"]
-        for name in field_names(type(config)):
-            value = getattr(config, name)
-            if value != getattr(preset, name) and name not in ("preset", *(["genotype"] if resume else [])):
-                flags += ["--set", f"{name}={'none' if value is None else value}"]
+        flags = []
+        for name, value in config.given.items():
+            flag = name.replace("_", "-")
+            if name == "genotype" and resume:
+                continue
+            if isinstance(value, bool):
+                flags.append(f"--{flag}" if value else f"--no-{flag}")
+            else:
+                flags.append(f"--{flag}={'none' if value is None else value}")
         tail = ["--resume"] if resume else []
         return ["-m", f"jaxdarts.{config.command}", "--run-dir", str(self.folder), *flags, *tail]
 
-    def recorded(self) -> RunConfig:
-        """The configuration with the genotype's path as a run in the folder recorded it: the sweep may have moved."""
-        if not isinstance(self.config, EvaluateConfig):
+    def recorded(self) -> Settings:
+        """The settings with the genotype's path as a run in the folder recorded it: the sweep may have moved."""
+        if self.config.command != "evaluate":
             return self.config
-        return dataclasses.replace(self.config, genotype=stored_config(self.folder)["genotype"])
+        return self.config.replace(genotype=read_config(self.folder)["genotype"])
 
 
 class Job(NamedTuple):
@@ -114,7 +115,7 @@ def make_job(point: SweepPoint, sweep_dir: Path) -> Job:
     folder = sweep_dir / point.name
     stages = [Stage(point.search, folder)]
     if point.evaluate is not None:
-        stages.append(Stage(dataclasses.replace(point.evaluate, genotype=str(folder)), folder / EVALUATE_FOLDER))
+        stages.append(Stage(point.evaluate.replace(genotype=str(folder)), folder / EVALUATE_FOLDER))
     return Job(point.name, tuple(stages), sweep_dir / "logs" / f"{point.name}.txt")
 
 
@@ -136,6 +137,7 @@ class LocalExecutor:
         waiting, running = deque(jobs), list[JobProcess]()
         # On a GPU the first process would otherwise take three quarters of the memory.
         extra = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} if self._jobs > 1 else {}
+        interrupt.at_once = lambda: _kill(running)
         try:
             while running or (waiting and not interrupt.requested):
                 while waiting and len(running) < self._jobs and not interrupt.requested:
@@ -150,6 +152,7 @@ class LocalExecutor:
                         yield ended
                 time.sleep(POLL_SECONDS)
         finally:
+            interrupt.at_once = None
             for one in running:
                 one.stop()
 
@@ -195,6 +198,15 @@ class JobProcess:
             self._process.send_signal(signal.SIGINT)
         self._stopping = True
 
+    def kill(self) -> bool:
+        """Ends the process at once, with what it has started; whether there was one."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return True
+
     def _start(self, stage: Stage) -> None:
         self._stage = stage
         self.job.log.parent.mkdir(exist_ok=True)
@@ -225,18 +237,6 @@ class JobProcess:
         return f"{lines[-1]} ({how})" if lines and code >= 0 else how
 
 
-def is_in_use(folder: Path) -> bool:
-    """Whether a process holds a run's folder."""
-    try:
-        lock = os.open(folder / LOCK_FILE, os.O_RDWR)
-    except OSError:  # there is no such run yet
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    finally:
-        os.close(lock)
+def _kill(running: Sequence[JobProcess]) -> str:
+    killed = sum([one.kill() for one in list(running)])
+    return f"ended at once with {killed} runs; the same command continues them from their last checkpoints"

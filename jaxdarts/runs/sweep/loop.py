@@ -6,28 +6,27 @@ import json
 import os
 import re
 import shlex
-import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from jaxdarts.errors import InputError, RunError, RunInterrupted, unknown_choice
-from jaxdarts.paths import check_name, exists, is_file, is_folder
-from jaxdarts.runs import reporting
-from jaxdarts.runs.files import write_atomically
-from jaxdarts.runs.folder import (
-    CONFIG_FILE,
-    LOCK_FILE,
-    check_resumable,
-    check_same_config,
-    lock_folder,
-    one_line_errors,
-)
+from jaxdarts.errors import InputError, RunError, RunInterrupted, one_line_errors, unknown_choice
+from jaxdarts.json_files import write_atomically
+from jaxdarts.paths import exists, is_file, is_folder
 from jaxdarts.runs.interrupt import catch_interrupts
+from jaxdarts.runs.lock import LOCK_FILE, lock_folder
+from jaxdarts.runs.messages import Messages, say
 from jaxdarts.runs.progress import format_seconds
+from jaxdarts.runs.store import (
+    CHANGEABLE,
+    CONFIG_FILE,
+    check_resumable,
+    check_same_settings,
+    check_spelling,
+)
 from jaxdarts.runs.sweep.file import VARIANT, Sweep, read_sweep
 from jaxdarts.runs.sweep.jobs import Ended, Executor, Job, LocalExecutor, Lost, Started, make_job
-from jaxdarts.runs.sweep.record import SWEEP_FILE, read_result, read_states
+from jaxdarts.runs.sweep.states import SWEEP_FILE, read_states
 
 
 class SweepResult(NamedTuple):
@@ -46,8 +45,10 @@ def run_sweep(
     variants: Collection[str] | None = None,
     executor: Executor | None = None,
     stream: TextIO | None = None,
+    told: Callable[[Path], list[str]] = lambda folder: [],
+    on_result: Callable[[Path], object] = lambda folder: None,
 ) -> SweepResult:
-    """All runs of a sweep file that have not finished yet, then the tables: what `python -m jaxdarts.sweep` does.
+    """All runs of a sweep file that have not finished yet, then the tables.
 
     Args:
       path: the sweep file, see `read_sweep`.
@@ -57,6 +58,8 @@ def run_sweep(
       variants: carry out only the runs of these variants of the file now; None: all runs.
       executor: where they run, e.g. a `RayExecutor`; None: `LocalExecutor(jobs)`.
       stream: where progress is shown; standard output if None.
+      told: what is worth telling of the folder of a run that has finished.
+      on_result: writes the sweep's tables, from its folder.
 
     Raises:
       InputError: something given cannot be used, or a run in the folder has another configuration; nothing was started.
@@ -83,7 +86,7 @@ def run_sweep(
         folder.mkdir(parents=True, exist_ok=True)
     lock = lock_folder(folder, "sweep_dir")
     try:
-        return _Sweep(sweep, folder, all_jobs, retry, variants, stream or sys.stdout).run(executor)
+        return _Sweep(sweep, folder, all_jobs, retry, variants, Messages(stream), told, on_result).run(executor)
     finally:
         if lock is not None:
             os.close(lock)
@@ -91,7 +94,7 @@ def run_sweep(
 
 def _check_folder(folder: Path, jobs: list[Job]) -> None:
     """Refuses a folder that is no sweep's, and runs in it that are not those of the file."""
-    check_name(folder, "sweep_dir")
+    check_spelling(folder, "sweep_dir")
     if exists(folder) and not is_folder(folder):
         raise InputError(f"sweep_dir must be a folder; {str(folder)!r} is a file")
     if is_folder(folder) and not is_file(folder / SWEEP_FILE):
@@ -103,8 +106,8 @@ def _check_folder(folder: Path, jobs: list[Job]) -> None:
     for job in jobs:
         for stage in job.stages:
             if (stage.folder / CONFIG_FILE).is_file():
-                check_resumable(stage.folder, stage.config.command)
-                check_same_config(stage.recorded(), stage.folder)
+                recorded = check_resumable(stage.folder, stage.config.command)
+                check_same_settings(stage.recorded().flat(), recorded, stage.folder, CHANGEABLE)
 
 
 class _Sweep:
@@ -117,8 +120,11 @@ class _Sweep:
         jobs: list[Job],
         retry: bool,
         variants: Collection[str] | None,
-        stream: TextIO,
+        stream: Messages,
+        told: Callable[[Path], list[str]],
+        on_result: Callable[[Path], object],
     ) -> None:
+        self.told, self.on_result = told, on_result
         self.sweep, self.folder, self.jobs, self.stream = sweep, folder, jobs, stream
         self.chosen = [
             job for point, job in zip(sweep.points, jobs, strict=True)
@@ -154,7 +160,7 @@ class _Sweep:
                     self._ended(event, times)
                 self._write()
         if any(entry["state"] == "done" for entry in self.states.values()):
-            reporting.write_report(self.folder)
+            self.on_result(self.folder)
         if interrupt.requested and self._count("pending"):
             raise RunInterrupted(f"{self._count('pending')} runs are left; the same command continues them")
         return SweepResult(self.folder, self.states)
@@ -179,7 +185,7 @@ class _Sweep:
         if event.error is not None:
             parts.append(f"failed: {event.error} ({event.job.log})")
         else:
-            parts += _facts(event.job.stages[0].folder)
+            parts += self.told(event.job.stages[0].folder)
         parts.append(f"in {format_seconds(event.seconds)}")
         if left and times:
             # Those that run now are counted whole: a guess on the safe side.
@@ -192,7 +198,7 @@ class _Sweep:
         return sum(self.states[job.name]["state"] == state for job in self.chosen)
 
     def _say(self, text: str) -> None:
-        print(text, file=self.stream, flush=True)
+        say(text, self.stream)
 
     def _write(self) -> None:
         runs = [
@@ -207,16 +213,6 @@ class _Sweep:
         content = {"file": str(self.sweep.path), **self.sweep.tables, "fields": self.sweep.fields, "runs": runs}
         with one_line_errors("write", self.folder / SWEEP_FILE):
             write_atomically(self.folder / SWEEP_FILE, json.dumps(content, indent=2, default=str) + "\n")
-
-
-def _facts(folder: Path) -> list[str]:
-    """What is worth telling of a run that has finished."""
-    try:
-        result = read_result(folder)
-    except InputError as error:
-        return [f"done, but {error}"]
-    names = {"valid_accuracy": "valid accuracy", "test_error": "test error"}
-    return [f"{text} {result[name]:.2%}" for name, text in names.items() if result.get(name) is not None]
 
 
 def raise_for_failures(result: SweepResult) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import socket
 import sys
@@ -12,7 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxdarts.runs.evaluate.config import EvaluateConfig
 from jaxdarts.runs.exit_codes import INTERRUPTED
 from jaxdarts.runs.sweep.jobs import POLL_SECONDS, Ended, Job, JobProcess, Stage
 
@@ -158,7 +156,7 @@ def absolute(job: Job) -> Job:
     """The job with absolute paths, for a process that was started elsewhere."""
     stages = []
     for config, folder in job.stages:
-        if isinstance(config, EvaluateConfig):
-            config = dataclasses.replace(config, genotype=os.path.abspath(config.genotype))
+        if config.command == "evaluate":
+            config = config.replace(genotype=os.path.abspath(config.genotype))
         stages.append(Stage(config, folder.absolute()))
     return Job(job.name, tuple(stages), job.log.absolute())

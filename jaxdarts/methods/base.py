@@ -1,0 +1,169 @@
+"""What is a search problem, and what is a method? Pure functions over one state, which is also the checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import jax
+import numpy as np
+import optax
+
+from jaxdarts.methods.relaxations import Alpha, Relaxation
+from jaxdarts.methods.verdict import History, Verdict, go_on, nowhere
+from jaxdarts.networks.functional import Context, Network
+from jaxdarts.networks.supernet import Weights
+from jaxdarts.spaces import Architecture, CellSpace
+from jaxdarts.tasks.base import Batch, Task, Totals
+
+Values: TypeAlias = dict[str, jax.Array]
+"""What schedules set and a step reads, scalars: "drop_path", "temperature", ...; what is missing isn't compiled."""
+
+
+class View(NamedTuple):
+    """What a loss depends on beside w and alpha. A pytree."""
+
+    batch: Batch
+    stats: Any  # running statistics, which a forward pass in training makes anew
+    memory: Any = ()  # what the network carries between its batches
+    values: Values = {}
+    key: jax.Array | None = None  # of drop path, of sampling, of random operations; None: nothing is random
+
+
+class Seen(NamedTuple):
+    """What a loss reports beside its value."""
+
+    totals: Totals
+    stats: Any
+    memory: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What is searched or trained, independent of how. A training from scratch has no alpha: `{}`.
+
+    `outer` and `inner` are one function object a problem each, so that what is compiled for them serves every step and
+    the curvature.
+    """
+
+    space: CellSpace | None  # None: nothing is searched
+    network: Network
+    task: Task
+    relaxation: Relaxation
+
+    def outer(self, params: Any, alpha: Alpha, view: View) -> tuple[jax.Array, Seen]:
+        """The outer objective, normalised by the batch's own statistics, as a `Bilevel` takes it."""
+        return self._loss(self.task.loss, params, alpha, view)
+
+    def inner(self, params: Any, alpha: Alpha, view: View) -> tuple[jax.Array, Seen]:
+        """The inner objective."""
+        return self._loss(self.task.inner_loss, params, alpha, view)
+
+    def init_network(self, key: jax.Array) -> tuple[Any, Any]:
+        """Weights and running statistics at the start."""
+        return self.network.init(key)
+
+    @property
+    def losses(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """The inner and the outer objective; the same function where the task has one loss for both."""
+        return (self.outer if self.task.inner_loss is self.task.loss else self.inner), self.outer
+
+    def _loss(self, loss: Any, params: Any, alpha: Alpha, view: View) -> tuple[jax.Array, Seen]:
+        weights = self.relaxation.sample(alpha, view.values, view.key)
+        context = Context(True, view.key, view.values)
+        outputs, stats, memory = self.network.apply(params, view.stats, weights, view.batch, view.memory, context)
+        value, totals = loss(outputs, view.batch)
+        return value, Seen(totals, stats, memory)
+
+    def measured(
+        self, params: Any, stats: Any, weights: Weights, values: Values, batch: Batch, mask: jax.Array
+    ) -> Totals:
+        """Sums over the examples where mask bool[B] holds, with the running statistics and these mixing weights."""
+        # Random operations are random in evaluation too.
+        context = Context(False, jax.random.key(0) if self.network.needs_key else None, values)
+        outputs, _, _ = self.network.apply(params, stats, weights, batch, (), context)
+        return self.task.measure(outputs, batch, mask)
+
+    def mean_weights(self, alpha: Alpha, values: Values) -> Weights:
+        """The mixing weights that are measured and discretised."""
+        return self.relaxation.mean(alpha, values)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class SearchState:
+    """All that is carried from step to step, and nothing else is."""
+
+    params: Any  # w: the network's weights
+    stats: Any  # running statistics of its batch norms
+    memory: Any  # what the network carries between its batches; () where that is nothing
+    alpha: Alpha  # of the relaxation; {} where nothing is searched
+    opt_state: optax.OptState  # of w; learning rate and L2 are traced values inside
+    alpha_opt_state: optax.OptState
+    method_state: Any  # what a method carries beside this; () for DARTS
+    values: Values  # what schedules set
+    key: jax.Array  # typed key; a step's randomness follows from it and `step`
+    step: jax.Array  # int32 scalar, steps done
+
+
+class Judge(Protocol):
+    """Scores mixing weights with a state's network on the validation part, in evaluation mode."""
+
+    def __call__(self, weights: Weights | None = None) -> dict[str, float]:
+        """Every metric's mean; None: the weights of the state's alpha."""
+
+    def score(self, weights: Mapping[str, np.ndarray], num_batches: int | None) -> np.ndarray:
+        """The task's objective, float64[n], of n architectures' weights [n, edges, operations] by cell type.
+
+        On the first `num_batches` batches, the same for all; None: on the whole part.
+        """
+
+
+class Candidate(NamedTuple):
+    """An architecture that a choice has looked at closely."""
+
+    genotype: Architecture
+    score: float  # the task's objective, of the supernet restricted to it
+
+
+Choose: TypeAlias = Callable[[SearchState, Judge, jax.Array], list[Candidate]]
+Schedule: TypeAlias = Callable[[int], float]
+
+
+class Method(NamedTuple):
+    """How a problem is solved. `init` and `step` are pure: jit, vmap and donate freely. The others have defaults.
+
+    `schedules` go by name: "temperature" is in `state.values`, "weights/l2" a hyperparameter in `state.opt_state`,
+    "alpha/beta_weight" one in `state.alpha_opt_state`. `decide` is asked when an epoch has ended, except the last, and
+    the run obeys; `returnable` tells it what to keep for that.
+    """
+
+    problem: Problem  # what its steps solve, with its own relaxation
+    init: Callable[[jax.Array], SearchState]  # key -> state
+    step: Callable[[SearchState, Batch, Batch], tuple[SearchState, Totals]]  # state, train and valid batch
+    schedules: Mapping[str, Schedule] = {}  # (epoch, counted from 0) -> value
+    decide: Callable[[History], Verdict] = go_on  # a pure function of what was measured
+    returnable: Callable[[History], Collection[int]] = nowhere  # the epochs that later verdicts may name
+    learns: frozenset[str] = frozenset({"params", "alpha"})  # which of these the steps train; others aren't measured
+    choose: Choose | None = None  # the result, best first; None: by discretising the mean weights
+
+
+class Ingredients(NamedTuple):
+    """What a method is built from: the problem, and the settings of the run and of the method itself."""
+
+    problem: Problem
+    settings: Any  # every setting of the run and of the method, by its name
+
+
+class MethodEntry(NamedTuple):
+    """A method by name: how it is built, and what the command line should know of it."""
+
+    build: Callable[[Ingredients], Method]
+    says: str  # one sentence: how it decides
+    settings: Sequence[type] = ()  # groups of settings of its own, frozen dataclasses
+    defaults: Mapping[str, Mapping[str, Any]] = {}  # by preset ("" for all): values of common settings that it changes
+    learns_alpha: bool = True
+    network: Callable[[Any], Mapping[str, Any]] = lambda settings: {}  # what its supernet has that others have not
+    members: Callable[[Any], Sequence[Mapping[str, Any]]] | None = None  # settings in which several searches differ
+    some: Mapping[str, Any] = {}  # values of common settings that some of these searches have, whatever is asked for

@@ -1,0 +1,186 @@
+"""How do settings become the parts that methods are put together from?
+
+Every part goes with every other: `gradient_method` is `darts` with all that the settings ask for, and a method that
+differs from DARTS in one place says only that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import optax
+
+from jaxdarts.bilevel import (
+    HYPERGRADIENTS,
+    HypergradientFn,
+    add_beta_decay,
+    add_temperature_decay,
+    alpha_optimiser,
+    virtual_step_optimiser,
+    weight_optimiser,
+)
+from jaxdarts.methods import schedules
+from jaxdarts.methods.adaptive import going_back
+from jaxdarts.methods.base import Ingredients, Method, Schedule
+from jaxdarts.methods.beta import candidate_mask
+from jaxdarts.methods.darts import darts
+from jaxdarts.methods.early_stopping import STOPPING_RULES, StoppingRule, make_rule, stopping
+from jaxdarts.methods.relaxations import Relaxation
+from jaxdarts.spaces import CellSpace
+
+EARLY_STOPPING: dict[str, Callable[[Method, Any], Method]] = {
+    "none": lambda method, settings: method,
+    "stop": lambda method, settings: stopping(method, stopping_rule(settings)),
+    "go-back": lambda method, settings: going_back(
+        method, stopping_rule(settings), settings.ada_factor, settings.ada_max_l2
+    ),
+}
+"""What happens when the curvature has grown too far, by the setting's name."""
+
+
+def gradient_method(ingredients: Ingredients, relaxation: Relaxation | None = None, **options: Any) -> Method:
+    """`darts` with the optimisers, hypergradient, penalties, schedules and early stopping that the settings name.
+
+    Args:
+      ingredients: the problem and the settings.
+      relaxation: in the place of the problem's own.
+      options: of `darts`, in the place of those that the settings give; `values` and `schedules` are added to them.
+    """
+    settings, problem = ingredients.settings, ingredients.problem
+    if relaxation is not None:
+        problem = dataclasses.replace(problem, relaxation=relaxation)
+    assert problem.space is not None
+    names = (*weight_values(settings), *_alpha_values(settings), *options.pop("values", ()))
+    own = options.pop("schedules", {})
+    given: dict[str, Any] = {
+        "hypergradient": hypergradient(settings),
+        "weight_optimiser": weights(settings),
+        "virtual_step": virtual_step(settings),
+        "alpha_optimiser": architecture(settings, problem.space),
+        **options,
+    }
+    every = {**weight_schedules(settings), **alpha_schedules(settings), **own}
+    method = darts(problem, values=names, schedules=every, **given)
+    return EARLY_STOPPING[settings.early_stopping](method, settings)
+
+
+def weights(settings: Any) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of w."""
+    nesterov = getattr(settings, "nesterov", False)
+    return weight_optimiser(
+        settings.learning_rate, settings.momentum, settings.l2, settings.clip_norm, nesterov=nesterov
+    )
+
+
+def virtual_step(settings: Any) -> optax.GradientTransformationExtraArgs:
+    """The inner step that a hypergradient imagines."""
+    if settings.clip_virtual_step:
+        return weights(settings)
+    return virtual_step_optimiser(settings.learning_rate, settings.momentum, settings.l2)
+
+
+def hypergradient(settings: Any) -> HypergradientFn:
+    """The hypergradient with its settings."""
+    own: dict[str, dict[str, Any]] = {
+        "finite_difference": {"radius": settings.finite_difference_radius},
+        "unrolled": {"steps": settings.unrolled_steps},
+        "neumann": {"terms": settings.neumann_terms},
+        "conjugate_gradient": {"max_steps": settings.cg_max_steps, "damping": settings.cg_damping},
+    }
+    return HYPERGRADIENTS[settings.hypergradient](**own.get(settings.hypergradient, {}))
+
+
+def architecture(settings: Any, space: CellSpace) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of alpha; its schedules are `alpha_schedules`."""
+    scheduled = alpha_schedules(settings)
+    penalties: list[optax.GradientTransformation] = []
+    last: list[optax.GradientTransformation] = []
+    if "alpha/beta_weight" in scheduled:
+        penalties = [add_beta_decay(scheduled["alpha/beta_weight"](0), settings.beta_variant, candidate_mask(space))]
+    if "alpha/temperature" in scheduled:
+        last = [add_temperature_decay(scheduled["alpha/temperature"](0))]
+    return alpha_optimiser(
+        settings.alpha_learning_rate,
+        settings.alpha_b1,
+        settings.alpha_b2,
+        l2=settings.alpha_l2,
+        penalties=penalties,
+        weight_decay=settings.alpha_weight_decay or None,
+        last=last,
+    )
+
+
+def weight_values(settings: Any) -> tuple[str, ...]:
+    """The scheduled values that a step on the weights reads."""
+    return ("drop_path",) if settings.drop_path > 0 else ()
+
+
+def weight_schedules(settings: Any) -> dict[str, Schedule]:
+    """The learning rate's cosine, and drop path's ramp to its greatest in the last epoch, as the reference has them."""
+    return {
+        "weights/learning_rate": schedules.cosine(settings.learning_rate, settings.learning_rate_min, settings.epochs),
+        "drop_path": schedules.ramp(settings.drop_path, max(settings.epochs - 1, 1)),
+    }
+
+
+def alpha_schedules(settings: Any) -> dict[str, Schedule]:
+    """Beta-Decay's weight and the temperature, where there are any."""
+    found: dict[str, Schedule] = {}
+    greatest, shape = greatest_beta_weight(settings), schedules.BETA_SCHEDULES[settings.beta_schedule]
+    if greatest is not None:
+        epochs = settings.epochs
+        found["alpha/beta_weight"] = lambda epoch: greatest * (shape.start + (shape.end - shape.start) * epoch / epochs)
+    temperature = temperature_schedule(settings)
+    if temperature is not None:
+        found["temperature" if settings.temperature_form == "softmax" else "alpha/temperature"] = temperature
+    return found
+
+
+def greatest_beta_weight(settings: Any) -> float | None:
+    """Beta-Decay's greatest weight; None: there is no Beta-Decay."""
+    named = schedules.BETA_SCHEDULES[settings.beta_schedule].weight
+    return settings.beta_weight if named is None else named
+
+
+def temperature_schedule(settings: Any) -> Schedule | None:
+    """The temperature, that of the end in the last epoch; None: it is 1 all the time."""
+    start = settings.temperature_start
+    end = start if settings.temperature_end is None else settings.temperature_end
+    if start == end == 1:
+        return None
+    between, last = schedules.TEMPERATURE_SCHEDULES[settings.temperature_schedule], max(settings.epochs - 1, 1)
+    return lambda epoch: between(start, end, epoch / last)
+
+
+def _alpha_values(settings: Any) -> tuple[str, ...]:
+    return tuple(name for name in alpha_schedules(settings) if "/" not in name)
+
+
+def describe_parts(settings: Any) -> Mapping[str, str]:
+    """What is on of Beta-Decay and temperature, for people; of a method that learns no alpha nothing."""
+    found: dict[str, str] = {}
+    if not hasattr(settings, "beta_schedule"):
+        return found
+    greatest, temperature = greatest_beta_weight(settings), temperature_schedule(settings)
+    if greatest is not None:
+        found["Beta-Decay"] = f"{settings.beta_variant}, {settings.beta_schedule}, weight up to {greatest:g}"
+    if temperature is not None:
+        first, last = temperature(0), temperature(settings.epochs - 1)
+        found["Temperature"] = f"{settings.temperature_schedule}, {first:g} to {last:g}, of {settings.temperature_form}"
+    return found
+
+
+def stopping_rule(settings: Any) -> StoppingRule:
+    """The early-stopping rule that the settings ask for; without one, the smoothing of the paper."""
+    if getattr(settings, "early_stopping", "none") == "none":
+        return STOPPING_RULES["paper"]
+    return make_rule(
+        settings.es_rule,
+        settings.curvature_every,
+        window=settings.es_window,
+        lag=settings.es_lag,
+        threshold=settings.es_threshold,
+        first_epoch=settings.es_first_epoch,
+    )

@@ -1,0 +1,49 @@
+"""How does alpha become the mixing weights that a relaxed network takes?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from jaxdarts.networks import init_alpha, softmax_weights
+from jaxdarts.networks.supernet import Weights
+from jaxdarts.spaces import CellSpace
+
+Alpha: TypeAlias = Any  # a pytree of float arrays; of DARTS float[edges, operations] by cell type
+
+
+class Relaxation(NamedTuple):
+    """Alpha is any pytree. `values` are what schedules set, such as "temperature"; see `Problem`."""
+
+    init: Callable[[jax.Array], Alpha]  # key -> alpha at the start
+    sample: Callable[[Alpha, Mapping[str, jax.Array], jax.Array | None], Weights]
+    """(alpha, values, key) -> what a step's loss mixes by: the mean weights, or a sample of them"""
+    mean: Callable[[Alpha, Mapping[str, jax.Array]], Weights]
+    """(alpha, values) -> what is measured and discretised"""
+    uses_key: bool = False  # whether `sample` is random
+
+
+def softmax(space: CellSpace, scale: float = 1e-3, dtype: Any = jnp.float32) -> Relaxation:
+    """DARTS' relaxation (Liu et al. 2019, eq. 2): softmax over an edge's candidates of alpha / "temperature" (if any).
+
+    `scale`: standard deviation of alpha at the start.
+    """
+
+    def init(key: jax.Array) -> Alpha:
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), init_alpha(space, key, scale))
+
+    def mean(alpha: Alpha, values: Mapping[str, jax.Array]) -> Weights:
+        if "temperature" in values:
+            alpha = jax.tree.map(lambda leaf: leaf / values["temperature"], alpha)
+        return Weights(softmax_weights(space, alpha))
+
+    return Relaxation(init, lambda alpha, values, key: mean(alpha, values), mean)
+
+
+def as_given(init: Callable[[jax.Array], Alpha] = lambda key: {}) -> Relaxation:
+    """No relaxation: what stands for alpha are mixing weights already, of which `init` makes the first."""
+    weights = lambda alpha, values: Weights(alpha)  # noqa: E731
+    return Relaxation(init, lambda alpha, values, key: Weights(alpha), weights)

@@ -1,0 +1,116 @@
+"""How good is a network on a part of the data, with alpha's mixing weights or with any others?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxdarts.methods.base import Problem, SearchState
+from jaxdarts.networks.supernet import Weights
+from jaxdarts.sharding import replicate
+from jaxdarts.tasks.base import Stream, Totals, means
+
+_TOGETHER = 16  # architectures that an accelerator scores in one program
+_IN_FLIGHT = 64  # groups that are scored before the host waits for one
+
+
+class Measurer:
+    """Means of the task's metrics over a part of the data, in evaluation mode; every example counts once.
+
+    Examples are as they are, not augmented. One compiled program serves all calls on a CPU.
+    Differs from RobustDARTS, which also measures on augmented examples.
+    """
+
+    def __init__(self, problem: Problem, mesh: Mesh | None = None, together: int | None = None) -> None:
+        """`mesh`: of the devices, if several.
+
+        `together`: architectures that one program scores; None: one on a CPU, which gains nothing by more.
+        """
+        self._problem, self._mesh = problem, mesh
+        self._mean_weights = jax.jit(problem.mean_weights)
+        self._together = together or (1 if jax.default_backend() == "cpu" else _TOGETHER)
+        self._programs: dict[Any, Any] = {}  # by how a stream's examples are taken
+
+    def __call__(self, stream: Stream, state: SearchState, weights: Weights | None = None) -> dict[str, float]:
+        """Every metric's mean over the whole part; `weights` None: the mean ones of the state's alpha."""
+        weights = self._mean_weights(state.alpha, state.values) if weights is None else weights
+        totals = self._totals(stream, self._sums(stream), state, weights, None)
+        # Added by the host, in double precision and exactly for counts.
+        return means({n: (sum(float(t[n][0]) for t in totals), sum(int(t[n][1]) for t in totals)) for n in totals[0]})
+
+    def score(
+        self, stream: Stream, state: SearchState, weights: Mapping[str, np.ndarray], num_batches: int | None
+    ) -> np.ndarray:
+        """As `Judge.score`. Evaluations are sent to the device without waiting for results.
+
+        Cost: n * num_batches forward passes.
+        """
+        count, found, name = len(next(iter(weights.values()))), [], self._problem.task.objective
+        one = self._sums(stream)
+        program = one if self._together == 1 else self._many(stream, one)
+        for start in range(0, count, self._together):
+            # The last group is filled up with its last architecture, so that there is one shape.
+            rows = np.minimum(np.arange(start, start + self._together), count - 1)
+            group: dict[str, Any] = {
+                cell: value[rows] if self._together > 1 else value[start] for cell, value in weights.items()
+            }
+            found.append([t[name] for t in self._totals(stream, program, state, Weights(group), num_batches)])
+            if len(found) >= _IN_FLIGHT:
+                jax.block_until_ready(found[-_IN_FLIGHT])
+        sums, counts = (
+            np.concatenate([np.sum([np.atleast_1d(pair[i]) for pair in batches], axis=0) for batches in found])
+            for i in (0, 1)
+        )
+        return sums[:count] / counts[:count]
+
+    def _sums(self, stream: Stream) -> Any:
+        if stream.plain not in self._programs:
+
+            @jax.jit
+            def sums(state: Any, weights: Weights, data: Any, position: jax.Array, mask: jax.Array) -> Totals:
+                params, stats, values = state
+                batch = stream.plain(data, position)
+                return self._problem.measured(params, stats, weights, values, batch, mask)
+
+            self._programs[stream.plain] = sums
+        return self._programs[stream.plain]
+
+    def _many(self, stream: Stream, one: Any) -> Any:
+        key = ("many", stream.plain)
+        if key not in self._programs:
+            axes = (None, 0, None, None, None)
+            self._programs[key] = jax.jit(jax.vmap(one, in_axes=axes))
+        return self._programs[key]
+
+    def _totals(
+        self, stream: Stream, program: Any, state: SearchState, weights: Weights, num_batches: int | None
+    ) -> list[Totals]:
+        dtype = self._problem.network.dtype
+        weights = jax.tree.map(lambda value: jnp.asarray(value, dtype), weights)
+        weights = replicate(weights, self._mesh)  # where the state is, so that all calls are one program
+        needed = (state.params, state.stats, state.values)
+        return [
+            program(needed, weights, stream.data, jnp.asarray(position), jnp.asarray(mask))
+            for position, mask in islice(stream.positions(), num_batches)
+        ]
+
+
+class StateJudge:
+    """A `Judge`: scores mixing weights with one state's network on one part of the data."""
+
+    def __init__(self, measurer: Measurer, stream: Stream, state: SearchState) -> None:
+        self._measurer, self._stream, self._state = measurer, stream, state
+
+    def __call__(self, weights: Weights | None = None) -> dict[str, float]:
+        """Every metric's mean."""
+        return self._measurer(self._stream, self._state, weights)
+
+    def score(self, weights: Mapping[str, np.ndarray], num_batches: int | None) -> np.ndarray:
+        """The objective of several architectures."""
+        return self._measurer.score(self._stream, self._state, weights, num_batches)

@@ -1,0 +1,506 @@
+"""What can be chosen about a search, a training, a table?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from jaxdarts.checks import Check, at_least, field_names, positive, unit
+from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.methods import METHODS
+from jaxdarts.methods.settings import ALPHA_GROUPS
+from jaxdarts.settings import Group, Settings, Use
+from jaxdarts.tasks.settings import SearchData, TrainingData
+
+PRECISIONS = ("float32", "float64", "bfloat16")
+REMATS = ("auto", "on", "off")
+STEP_COMPILATIONS = ("auto", "whole", "parts")
+POPULATION_MAPPINGS = ("auto", "vmap", "map")
+
+
+@dataclass(frozen=True)
+class What(Group):
+    """What is searched, and how."""
+
+    space: str = "s1"
+    """Search space: darts, s1, s2, s3, s4, s5, nasbench201, or the path of a .toml file."""
+    method: str = "darts"
+    """Search method: darts, darts-es, darts-ada, beta-darts, r-darts-l2, r-darts-dp,
+    random-ws, random."""
+    preset: str = "quick"
+    """Where the values not given come from: quick, for minutes on a laptop, or paper, the published settings."""
+
+    @classmethod
+    def choices(cls) -> Mapping[str, Collection[str]]:
+        """The methods."""
+        return {"method": METHODS}
+
+
+@dataclass(frozen=True)
+class Size(Group):
+    """Size of the search."""
+
+    epochs: int = 10
+    """Passes over the half of the data that trains w; both schedules span them."""
+    batch_size: int = 32
+    """Examples in a batch, of either half."""
+    channels: int = 8
+    """Channels of the first cell; the stem has three times as many, of nasbench201 as many."""
+    cells: int = 3
+    """Cells in the network, at least 3: numbers cells // 3 and 2 * cells // 3 are reduction cells. Of nasbench201 in
+    each of its three stages, at least 1."""
+    remat: str = "auto"
+    """First cells (of nasbench201 blocks) of which a backward pass keeps only the inputs and computes the inside again,
+    which takes less memory and longer: a number, off (none), on (all), or auto (as few as keep a gradient within 8 GB
+    on a CPU, and within three quarters of the memory anywhere)."""
+    checks: ClassVar = at_least(1, "epochs", "batch_size", "channels", "cells")
+
+    def check(self) -> None:
+        """Refuses what is no number of cells."""
+        if not self.remat.isdecimal() and self.remat not in REMATS:
+            raise InputError(
+                f"unknown remat {self.remat!r}; choose from {', '.join(sorted(REMATS))} or a number of cells"
+            )
+
+
+@dataclass(frozen=True)
+class WeightOptimiser(Group):
+    """Training of the network's weights."""
+
+    learning_rate: float = 0.025
+    """Learning rate of w in the first epoch."""
+    learning_rate_min: float = 0.001
+    """Where the cosine schedule of the learning rate ends."""
+    momentum: float = 0.9
+    """Momentum of w's SGD."""
+    l2: float = 3e-4
+    """L2 factor of w, added to the gradient before the momentum."""
+    clip_norm: float = 5.0
+    """Largest global norm of w's gradient."""
+    drop_path: float = 0.0
+    """Largest drop-path probability; it rises linearly from 0 in the first epoch to this in the last."""
+    checks: ClassVar = [
+        *positive("learning_rate", "clip_norm"),
+        *at_least(0, "learning_rate_min", "l2"),
+        *unit("momentum", "drop_path"),
+    ]
+
+    def check(self) -> None:
+        """Refuses a schedule that rises."""
+        if self.learning_rate_min > self.learning_rate:
+            raise InputError(
+                f"learning_rate_min must be at most learning_rate ({self.learning_rate}); got {self.learning_rate_min}"
+            )
+
+
+@dataclass(frozen=True)
+class Curvature(Group):
+    """Curvature of the outer objective in alpha."""
+
+    curvature_every: int = 1
+    """Epochs between measurements of the Hessian in alpha; 0 turns them off."""
+    curvature_batches: int = 1
+    """Held batches that the Hessian is averaged over."""
+    curvature_products: int = 10
+    """Hessian-vector products (Lanczos steps) a measurement."""
+    curvature_weight_decay_shift: bool = False
+    """Add alpha_l2 to every eigenvalue, as the reference's Hessian does."""
+    spectrum_size: int = 30
+    """Eigenvalues of the alpha-Hessian, largest by magnitude, that are found when the search has ended; 0: none."""
+    checks: ClassVar = [
+        *at_least(1, "curvature_batches", "curvature_products"),
+        *at_least(0, "curvature_every", "spectrum_size"),
+    ]
+    uses: ClassVar = [
+        Use(("curvature_products",), "curvature_every of at least 1", lambda s: s.curvature_every != 0),
+        Use(
+            ("curvature_batches", "curvature_weight_decay_shift"),
+            "curvature_every or spectrum_size of at least 1",
+            lambda s: s.curvature_every != 0 or s.spectrum_size != 0,
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class Population(Group):
+    """Several searches in one run, and the choice between them."""
+
+    population: int | None = None
+    """Searches side by side in one run, on the same data; their seeds are seed, seed + 1 and so on; None: 1, and of
+    r-darts-l2 and r-darts-dp one a strength."""
+    population_mapping: str = "auto"
+    """vmap (a step of all members is computed together), map (one after another), or auto: map on a CPU, vmap
+    elsewhere."""
+    retrain_epochs: int = 5
+    """Epochs that every genotype of a population is trained for from scratch, to choose the best; 0: the best is that
+    of the supernet that is best on the validation part."""
+    retrain_channels: int | None = None
+    """Channels of the networks retrained; None: as in the search."""
+    retrain_cells: int | None = None
+    """Cells of the networks retrained; None: as in the search."""
+    checks: ClassVar = [*at_least(1, "population", "retrain_channels", "retrain_cells"), *at_least(0, "retrain_epochs")]
+    uses: ClassVar = [
+        Use(
+            ("population_mapping", "retrain_epochs", "retrain_channels", "retrain_cells"),
+            "several searches in one run (population, r-darts-l2, r-darts-dp)",
+            lambda s: s.population not in (None, 1) or METHODS[s.method].members is not None,
+        )
+    ]
+
+    @classmethod
+    def choices(cls) -> Mapping[str, Collection[str]]:
+        """How members are computed."""
+        return {"population_mapping": POPULATION_MAPPINGS}
+
+
+@dataclass(frozen=True)
+class BenchmarkTable(Group):
+    """NAS-Bench-201."""
+
+    benchmark: str | None = None
+    """Table of NAS-Bench-201 (.npz or .csv) in which the genotype of every epoch is looked up; None: the one that the
+    environment variable JAXDARTS_NASBENCH201 names, if it does and the space is nasbench201."""
+
+
+@dataclass(frozen=True)
+class Run(Group):
+    """The run itself."""
+
+    seed: int = 0
+    """Everything random follows from it."""
+    precision: str = "float32"
+    """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, alpha,
+    statistics and optimisers are float32."""
+    devices: int = 1
+    """Devices that every batch is split over: the first ones, of each process where there are several. The result is
+    that of one device, up to rounding."""
+    step_compilation: str = "auto"
+    """whole (one program a step), parts (a gradient and a product program, each used several times: compiles in half
+    the time), or auto: parts on a CPU, whole elsewhere."""
+    checkpoint_every_minutes: float = 5.0
+    """Minutes between checkpoints inside an epoch; the end of an epoch is always saved."""
+    checkpoints_to_keep: int = 3
+    """Newest checkpoints that are kept, beside those that the method may go back to."""
+    tensorboard: bool = False
+    """Also write the metrics for TensorBoard (extra `tensorboard`)."""
+    checks: ClassVar = [
+        *at_least(1, "devices", "checkpoints_to_keep"),
+        *at_least(0, "checkpoint_every_minutes"),
+        Check("seed", lambda value: 0 <= value < 2**32, "between 0 and 4294967295"),
+    ]
+
+    @classmethod
+    def choices(cls) -> Mapping[str, Collection[str]]:
+        """How precisely, and in how many programs."""
+        return {"precision": PRECISIONS, "step_compilation": STEP_COMPILATIONS}
+
+
+@dataclass(frozen=True)
+class Subject(Group):
+    """What is trained."""
+
+    genotype: str = ""
+    """What is trained: a published genotype's name such as DARTS_V2, a file (genotype.json, or the PyTorch codes'
+    Genotype(...) text), that text itself, or the folder of a search."""
+    space: str | None = None
+    """Search space (a name or the path of a .toml file) that the genotype must belong to; None: any."""
+    preset: str = "quick"
+    """Where the values not given come from: quick, for minutes on a laptop, or paper, the published settings."""
+    checks: ClassVar = [Check("genotype", bool, "a name such as DARTS_V2, a file or the folder of a search")]
+
+
+@dataclass(frozen=True)
+class TrainingSize(Group):
+    """Size of the training."""
+
+    epochs: int = 15
+    """Passes over the training data; both schedules span them."""
+    batch_size: int = 32
+    """Examples in a batch."""
+    channels: int = 8
+    """Channels of the first cell; the stem has three times as many, of nasbench201 as many."""
+    cells: int = 5
+    """Cells in the network, at least 3: numbers cells // 3 and 2 * cells // 3 are reduction cells. Of nasbench201 in
+    each of its three stages, at least 1."""
+    checks: ClassVar = at_least(1, "epochs", "batch_size", "channels", "cells")
+
+
+@dataclass(frozen=True)
+class TrainingOptimiser(Group):
+    """Training of the network's weights."""
+
+    learning_rate: float = 0.025
+    """Learning rate in the first epoch."""
+    learning_rate_min: float = 0.0
+    """Where the cosine schedule of the learning rate ends."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    nesterov: bool = False
+    """Nesterov's momentum instead of the heavy ball's."""
+    l2: float = 3e-4
+    """L2 factor, added to the gradient before the momentum."""
+    clip_norm: float = 5.0
+    """Largest global norm of the gradient."""
+    drop_path: float = 0.2
+    """Largest drop-path probability: epoch e of E, counted from 0, has e / E of it. Identities are never dropped."""
+    auxiliary_weight: float = 0.4
+    """Weight of the auxiliary head's loss; 0 leaves the head out. Networks of nasbench201 have none."""
+    checks: ClassVar = [
+        *positive("learning_rate", "clip_norm"),
+        *at_least(0, "learning_rate_min", "l2", "auxiliary_weight"),
+        *unit("momentum", "drop_path"),
+    ]
+
+    def check(self) -> None:
+        """Refuses a schedule that rises."""
+        if self.learning_rate_min > self.learning_rate:
+            raise InputError(
+                f"learning_rate_min must be at most learning_rate ({self.learning_rate}); got {self.learning_rate_min}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainingRun(Group):
+    """The run itself."""
+
+    seed: int = 0
+    """Everything random follows from it."""
+    precision: str = "float32"
+    """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, statistics
+    and the optimiser are float32."""
+    test_every: int = 1
+    """Epochs between tests; the last epoch and those that are the best so far on held-out data are always tested."""
+    devices: int = 1
+    """Devices that every batch is split over: the first ones, of each process where there are several. The result is
+    that of one device, up to rounding."""
+    checkpoint_every_minutes: float = 5.0
+    """Minutes between checkpoints inside an epoch; the end of an epoch is always saved."""
+    checkpoints_to_keep: int = 3
+    """Newest checkpoints that are kept."""
+    tensorboard: bool = False
+    """Also write the metrics for TensorBoard (extra `tensorboard`)."""
+    checks: ClassVar = [
+        *at_least(1, "devices", "checkpoints_to_keep", "test_every"),
+        *at_least(0, "checkpoint_every_minutes"),
+        Check("seed", lambda value: 0 <= value < 2**32, "between 0 and 4294967295"),
+    ]
+
+    @classmethod
+    def choices(cls) -> Mapping[str, Collection[str]]:
+        """How precisely."""
+        return {"precision": PRECISIONS}
+
+
+@dataclass(frozen=True)
+class Tabulated(Group):
+    """What is trained."""
+
+    space: str = "s5"
+    """Search space whose architectures are all trained: a name or the path of a .toml file."""
+    seeds: int = 1
+    """Trainings of every architecture, with the seeds `seed`, `seed` + 1, ..."""
+    most_architectures: int = 1000
+    """A space with more of them is refused."""
+    preset: str = "quick"
+    """Where the values not given come from: quick, for minutes on a laptop, or paper, the published settings."""
+
+    checks: ClassVar = at_least(1, "seeds", "most_architectures")
+
+
+@dataclass(frozen=True)
+class TableRun(Group):
+    """The run itself."""
+
+    seed: int = 0
+    """Everything random follows from it."""
+    precision: str = "float32"
+    """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, statistics
+    and the optimiser are float32."""
+
+    checks: ClassVar = [Check("seed", lambda value: 0 <= value < 2**32, "between 0 and 4294967295")]
+
+    @classmethod
+    def choices(cls) -> Mapping[str, Collection[str]]:
+        """How precisely."""
+        return {"precision": PRECISIONS}
+
+
+_PAPER_DATA = {"dataset": "cifar10", "image_size": None, "limit": None, "crop_padding": 4}
+
+
+class SearchConfig(Settings):
+    """Everything that decides a search's result. `SearchConfig()` is the preset `quick`.
+
+    `quick` differs from `paper` in size only, and in alpha's learning rate: ten times the published one, so that alpha
+    moves as far in 250 steps as it would in 2500. The values of `paper` are those of Liu et al. 2019 as the RobustDARTS
+    code runs them (Zela et al. 2020). A method may have settings of its own, and other values of some.
+    """
+
+    command = "search"
+    presets = {
+        "quick": {},
+        "paper": {
+            **_PAPER_DATA,
+            "epochs": 50,
+            "batch_size": 64,
+            "channels": 16,
+            "cells": 8,
+            "alpha_learning_rate": 3e-4,
+            "curvature_products": 20,
+            "es_rule": "paper",
+            "retrain_epochs": 100,
+        },
+    }
+
+    @classmethod
+    def group_types(cls, values: Mapping[str, Any]) -> Sequence[type]:
+        """Common ones, those of learning alpha if the method does, and the method's own."""
+        method = values.get("method", "darts")
+        if method not in METHODS:
+            raise unknown_choice("method", method, METHODS)
+        entry = METHODS[method]
+        learning = ALPHA_GROUPS if entry.learns_alpha else ()
+        return (
+            What,
+            SearchData,
+            Size,
+            WeightOptimiser,
+            *learning,
+            *entry.settings,
+            Curvature,
+            Population,
+            BenchmarkTable,
+            Run,
+        )
+
+    @classmethod
+    def defaults(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The preset's values, and what the method changes of them."""
+        found = super().defaults(values)
+        changes = METHODS[values.get("method", "darts")].defaults
+        return {**found, **changes.get("", {}), **changes.get(found["preset"], {})}
+
+    @classmethod
+    def unknown(cls, name: str, values: Mapping[str, Any]) -> InputError:
+        """Names the methods that have the setting, if any."""
+        method = values.get("method", "darts")
+        owners = [other for other in METHODS if name in cls.names({**values, "method": other})]
+        if not owners:
+            return super().unknown(name, values)
+        if any(name in field_names(group) for group in ALPHA_GROUPS):
+            example = "beta-darts or darts" if name.startswith("beta") else "darts"
+            return InputError(
+                f"{name} {values[name]!r} cannot be used by method {method!r}, which learns no alpha; choose another "
+                f"method, such as {example}"
+            )
+        return InputError(f"{name} {values[name]!r} is only for method {' and '.join(owners)}; got method {method!r}")
+
+    @classmethod
+    def unused(cls, values: Mapping[str, Any]) -> dict[str, str]:
+        """What is used by some of several searches is used."""
+        return super().unused({**values, **METHODS[values.get("method", "darts")].some})
+
+    def check_together(self) -> None:
+        """What a method needs of settings of other groups."""
+        early = getattr(self, "early_stopping", "none")
+        if early == "go-back":
+            if self.l2 == 0:
+                raise InputError(f"l2 must be greater than 0 for {self.method}, which multiplies it; got 0")
+            if self.ada_max_l2 < self.l2:
+                raise InputError(
+                    f"ada_max_l2 must be at least l2 ({self.l2}), where {self.method} starts; got {self.ada_max_l2}"
+                )
+        if early != "none":
+            from jaxdarts.methods.parts import stopping_rule
+
+            if self.curvature_every == 0:
+                raise InputError(f"curvature_every must be at least 1 for {self.method}, which looks at the curvature")
+            rule = stopping_rule(self)
+            if rule.first_decision > self.epochs - 2:  # in the last epoch there is nothing left to stop
+                raise InputError(
+                    f"es_window {rule.window}, es_lag {rule.lag} and es_first_epoch {rule.first_epoch} (es_rule "
+                    f"{self.es_rule!r}, curvature_every {self.curvature_every}) give a first decision after "
+                    f"{rule.first_decision + 1} epochs, too late for epochs {self.epochs}; choose smaller ones or "
+                    f"epochs of at least {rule.first_decision + 2}"
+                )
+
+    def check(self, space: Any = None) -> None:
+        """What can only be checked with the space at hand, and for populations.
+
+        `space` stands in the place of the one that the settings name, as a continued run has recorded it.
+        """
+        from jaxdarts.networks.macro import check_cells, num_blocks
+        from jaxdarts.plans.members import check_members
+        from jaxdarts.spaces import load_space
+
+        macro = (space or load_space(self.space)).macro
+        check_cells(macro, self.cells)
+        if self.retrain_cells is not None:
+            check_cells(macro, self.retrain_cells, "retrain_cells")
+        blocks = num_blocks(macro, self.cells)
+        if self.remat.isdecimal() and int(self.remat) > blocks:
+            cells = "cells" if blocks == self.cells else "the blocks of the network"
+            raise InputError(f"remat must be at most {cells} ({blocks}); got {self.remat}")
+        check_members(self)
+
+
+class EvaluateConfig(Settings):
+    """Everything that decides an evaluation's result. `EvaluateConfig(genotype=...)` is the preset `quick`.
+
+    The values of `paper` are those of Liu et al. 2019 for CIFAR-10, with which Zela et al. 2020 evaluate too, whatever
+    the search's own L2 and drop path were (their appendix C); for their sizes see configs/evaluate.
+    """
+
+    command = "evaluate"
+    presets = {
+        "quick": {},
+        "paper": {
+            **_PAPER_DATA,
+            "epochs": 600,
+            "batch_size": 96,
+            "channels": 36,
+            "cells": 20,
+            "cutout_length": 16,
+        },
+    }
+
+    @classmethod
+    def group_types(cls, values: Mapping[str, Any]) -> Sequence[type]:
+        """The same for all."""
+        return (Subject, TrainingData, TrainingSize, TrainingOptimiser, TrainingRun)
+
+
+class TabulateConfig(Settings):
+    """Everything that decides a table. `TabulateConfig()` is S5 with the preset `quick`.
+
+    Every architecture is trained as `EvaluateConfig` with the same values trains a genotype.
+    """
+
+    command = "tabulate"
+    presets = EvaluateConfig.presets
+
+    @classmethod
+    def group_types(cls, values: Mapping[str, Any]) -> Sequence[type]:
+        """The same for all."""
+        return (Tabulated, TrainingData, TrainingSize, TrainingOptimiser, TableRun)
+
+    def check_together(self) -> None:
+        """Refuses seeds beyond the largest."""
+        if self.seed + self.seeds > 2**32:
+            raise InputError(f"seeds must be at most {2**32 - self.seed} with seed {self.seed}; got {self.seeds}")
+
+    def check(self) -> None:
+        """What can only be checked with the space at hand."""
+        from jaxdarts.networks import OPERATIONS
+        from jaxdarts.networks.macro import check_cells
+        from jaxdarts.spaces import load_space
+
+        space = load_space(self.space, OPERATIONS)
+        check_cells(space.macro, self.cells)
+        count = space.num_genotypes()
+        if count > self.most_architectures:
+            raise InputError(
+                f"space {self.space!r} has {count:,} architectures, more than the {self.most_architectures:,} that "
+                "most_architectures allows; choose a smaller space, or raise it"
+            )

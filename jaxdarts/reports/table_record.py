@@ -1,0 +1,110 @@
+"""What does a table of a space's architectures say?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jaxdarts import forms
+from jaxdarts.errors import InputError
+from jaxdarts.forms import NUMBER
+from jaxdarts.json_files import raw_lines
+from jaxdarts.paths import is_file, is_folder
+from jaxdarts.reports.layouts import CONFIGS, FACTS
+from jaxdarts.runs.store import METRICS_FILE
+from jaxdarts.spaces import Architecture, CellSpace, genotype_from_json, space_from_json
+
+TABLE_FILE = "table.json"
+_NUMBERS = {
+    "seed": int,
+    "test_error": float,
+    "parameters": int,
+    "multiply_adds": int,
+    "train_loss": NUMBER,
+    "seconds": float,
+}
+_ENTRY = {"genotype": forms.genotype, "valid_error?": NUMBER, **_NUMBERS}
+_TABLE = {
+    **FACTS,
+    **CONFIGS["tabulate"],
+    "search_space": forms.space,
+    "entries": [_ENTRY],
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One training of one architecture."""
+
+    genotype: Architecture  # canonical
+    seed: int
+    test_error: float  # after the last epoch, between 0 and 1
+    valid_error: float | None  # the same on the images held out; None if there are none
+    train_loss: float | None  # mean over the last epoch
+    parameters: int  # as `network_cost` counts them
+    multiply_adds: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object, the genotype in it too."""
+        return {**vars(self), "genotype": self.genotype.to_json()}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Test errors of the architectures of a space, trained from scratch one by one."""
+
+    name: str
+    config: Mapping[str, Any]  # as in config.json
+    space: CellSpace
+    entries: tuple[Entry, ...]
+
+    @property
+    def planned(self) -> int:
+        """Entries of the finished table."""
+        return self.space.num_genotypes() * int(self.config.get("seeds", 1))
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every architecture has been trained with every seed."""
+        return len(self.entries) == self.planned
+
+    @cached_property
+    def errors(self) -> dict[Architecture, float]:
+        """Test error by canonical genotype, the mean over seeds; the best first."""
+        found: dict[Architecture, list[float]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.genotype, []).append(entry.test_error)
+        means = {genotype: sum(errors) / len(errors) for genotype, errors in found.items()}
+        return dict(sorted(means.items(), key=lambda item: item[1]))
+
+
+def read_table(path: str | Path) -> Table:
+    """Reads a table, finished or not, from its file or from the folder that holds it.
+
+    In a folder, trainings that have ended since the file was written are in metrics.jsonl, a line each.
+
+    Raises:
+      InputError: there is none, or it cannot be read; naming the file.
+    """
+    path = Path(path) / TABLE_FILE if is_folder(path) else Path(path)
+    if not is_file(path):
+        raise InputError(f"table: cannot read {str(path)!r}: No such file; python -m jaxdarts.tabulate makes one")
+    content = forms.read_json(path, _TABLE, argument="table")
+    space = space_from_json(content["search_space"])
+    lines = raw_lines(path.parent / METRICS_FILE, "table")
+    newer = [
+        forms.parse_json(line, _ENTRY, path.parent / METRICS_FILE, "table", f"line {number}")
+        for number, line in enumerate(lines, start=1)
+    ]
+    entries = tuple(_entry(entry) for entry in (newer or content["entries"]))
+    config = {name: value for name, value in content.items() if name != "entries"}
+    return Table(path.resolve().parent.name, config, space, entries)
+
+
+def _entry(content: Mapping[str, Any]) -> Entry:
+    genotype = genotype_from_json(content["genotype"]).canonical()
+    return Entry(genotype, valid_error=content.get("valid_error"), **{name: content[name] for name in _NUMBERS})

@@ -1,0 +1,15 @@
+"""Tasks: what networks learn. To add one, write a file and enter it in TASKS."""
+
+from jaxdarts.tasks.base import Metric, Stream, Task, Totals
+from jaxdarts.tasks.classification import CLASSIFICATION
+from jaxdarts.tasks.kind import TaskKind
+
+TASKS: dict[str, TaskKind] = {"classification": CLASSIFICATION}
+
+
+def kind_of(thing: object) -> TaskKind:
+    """The kind of task of a search space or an architecture."""
+    return TASKS[getattr(thing, "task", "classification")]
+
+
+__all__ = ["TASKS", "Metric", "Stream", "Task", "TaskKind", "Totals", "kind_of"]
