@@ -54,6 +54,8 @@ class CellPlan:
     # other parts pass by on these edges (node, source), whose gates come after the connections'.
     parts: int = 1
     passes: tuple[tuple[int, int], ...] = ()
+    # Edges that add a number to their node everywhere (Dong and Yang 2019); their gates, the numbers, come last.
+    constants: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         for connection in self.connections:
@@ -115,7 +117,7 @@ class Cell(nn.Module):
                 if passed := passing[source - inputs]:
                     whole = jnp.concatenate([state, sum(passed[1:], passed[0])])
                     state = layers.shuffle_channels(whole, self.plan.parts)
-                states.append(state)
+                states.append(self._with_constants(source - inputs, state, gates))
             state = states[source] if self.plan.parts == 1 else states[source][:active]
             for outputs, placed in self._outputs(source, state, train, key):
                 for node, term in self._add_up(outputs, placed, gates):
@@ -204,7 +206,7 @@ class Cell(nn.Module):
         place = np.zeros((len(self.plan.connections), len(nodes), outputs.shape[0]))
         for member, row in zip(members, rows, strict=True):
             place[member, nodes.index(self.plan.connections[member].node), row] = 1
-        if self.plan.passes:
+        if self.plan.passes or self.plan.constants:
             gates = gates[: len(self.plan.connections)]
         # It only places gates, but at default precision a GPU would shorten them to ten bits.
         matrix = jnp.einsum("mb,mnr->nrb", gates, jnp.asarray(place, gates.dtype), precision=jax.lax.Precision.HIGHEST)
@@ -224,6 +226,12 @@ class Cell(nn.Module):
         sums = layers.mix(matrix, rest[None])
         for row, edge in enumerate(edges):
             yield self.plan.passes[edge][0], sums[row]
+
+    def _with_constants(self, node: int, state: jax.Array, gates: jax.Array) -> jax.Array:
+        """A node's state with what its edges' constants add, float[B or 1] each."""
+        first = len(self.plan.connections) + len(self.plan.passes)
+        rows = [first + row for row, (to, _) in enumerate(self.plan.constants) if to == node]
+        return state + gates[rows[0] : rows[-1] + 1].sum(axis=0) if rows else state
 
     def _stride(self, source: int) -> int:
         return 2 if self.reduction and source < self.plan.num_inputs else 1

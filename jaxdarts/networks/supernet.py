@@ -26,6 +26,7 @@ class Weights(NamedTuple):
 
     operations: Mapping[str, jax.Array]  # float[edges, operations], of every candidate
     edges: Mapping[str, jax.Array] | None = None  # float[edges], multiply all of an edge; None: not in the program
+    constants: Mapping[str, jax.Array] | None = None  # float[edges], added to all of an edge's result; None: as above
 
 
 class Supernet(nn.Module):
@@ -83,7 +84,8 @@ class Supernet(nn.Module):
         Args:
           images: float[B, H, W, channels], H and W at least 8; odd sizes are rounded up when halved.
           weights: float[edges, operations] for each of the space's cell types, e.g. `softmax(alpha)`; used as they are.
-            As `Weights` also float[edges], which multiply whole edges (Xu et al. 2020, edge normalisation).
+            As `Weights` also float[edges], which multiply whole edges (Xu et al. 2020, edge normalisation), and
+            float[edges], each added to the edge's result at every channel and position (Dong and Yang 2019).
           train: normalise by the batch's statistics (and update the running ones where the collection is mutable).
           drop_path: probability with which an edge's whole mixed result is dropped for one image (Zela et al. 2020).
             None leaves it out of the program. Used only with a key and in training; may be traced.
@@ -107,7 +109,9 @@ class Supernet(nn.Module):
             if cell_type is None:
                 before, last = last, ResidualReduction(channels, name=f"cell_{index}")(last, train)
                 continue
-            edges, columns, plan = supernet_plan(self.space, cell_type, self.auxiliary_skip, self.partial_channels)
+            edges, columns, plan = supernet_plan(
+                self.space, cell_type, self.auxiliary_skip, self.partial_channels, weights.constants is not None
+            )
             gates = _gates(weights, cell_type, edges, columns, auxiliary_skip, passing=bool(plan.passes))
             drop_key = noise_key = None
             if key is not None:
@@ -160,7 +164,10 @@ def _gates(
     auxiliary: jax.Array | float | None,
     passing: bool,
 ) -> jax.Array:
-    """What each connection of a cell, and each edge that channels pass by on, is multiplied by: float[rows, 1]."""
+    """What each connection of a cell, each edge that channels pass by on and each constant's 1 is multiplied by.
+
+    float[rows, 1].
+    """
     matrix = weights.operations[cell_type]
     edges = None if weights.edges is None else weights.edges[cell_type]
     if edges is not None:
@@ -170,6 +177,7 @@ def _gates(
         whole = jnp.ones(matrix.shape[0], matrix.dtype) if edges is None else edges
         gates += [] if auxiliary is None else [jnp.asarray(auxiliary, matrix.dtype) * whole]
         gates += [whole] if passing else []
+        gates += [] if weights.constants is None else [weights.constants[cell_type] * whole]
     return _join(gates)[:, None]
 
 
@@ -188,12 +196,16 @@ def _join(arrays: list[jax.Array]) -> jax.Array:
 
 
 def supernet_plan(
-    space: CellSpace, cell_type: str, auxiliary_skip: bool = False, partial_channels: int = 1
+    space: CellSpace,
+    cell_type: str,
+    auxiliary_skip: bool = False,
+    partial_channels: int = 1,
+    constants: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, CellPlan]:
     """Every candidate of every edge as a connection, with its row (edge) and column (operation) in alpha.
 
-    The auxiliary skip connections come after all candidates, and then the edges that channels pass by on: rows without
-    a column.
+    The auxiliary skip connections come after all candidates, then the edges that channels pass by on, and then the
+    edges' constants: rows without a column.
     """
     rows, columns, connections = [], [], []
     for edge, ((node, source), operations) in enumerate(zip(space.edges, space.operations(cell_type), strict=True)):
@@ -205,8 +217,11 @@ def supernet_plan(
         rows += range(space.num_edges)
         connections += [Connection(node, source, "skip_connect") for node, source in space.edges]
     passes = space.edges if partial_channels > 1 else ()
-    rows += range(len(passes))
-    plan = CellPlan(space.num_nodes, tuple(connections), space.concat, space.num_inputs, partial_channels, passes)
+    added = space.edges if constants else ()
+    rows += [*range(len(passes)), *range(len(added))]
+    plan = CellPlan(
+        space.num_nodes, tuple(connections), space.concat, space.num_inputs, partial_channels, passes, added
+    )
     return np.array(rows), np.array(columns), plan
 
 

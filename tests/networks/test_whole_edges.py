@@ -14,7 +14,7 @@ import pytest
 from jaxdarts.errors import InputError
 from jaxdarts.interop import from_torch, network_of
 from jaxdarts.networks import Supernet, Weights, layers, softmax_weights
-from jaxdarts.networks.cell import CellPlan, Connection
+from jaxdarts.networks.cell import Cell, CellPlan, Connection
 from jaxdarts.spaces import DARTS, S3, SearchSpace
 from tests.networks import golden
 
@@ -186,3 +186,49 @@ def test_everything_on_whole_edges_together() -> None:
     for wrong in (3, 0, 8):
         with pytest.raises(InputError, match=f"partial_channels must divide the channels, 4; got {wrong}"):
             jax.eval_shape(Supernet(RAGGED, 3, 4, 3, partial_channels=wrong).init, KEY, x, weights)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_constants_are_added_to_an_edges_whole_result(parts: int, batch: int) -> None:
+    """Everywhere, to every channel, whatever else there is on the edge; a gate an image where drop path makes them."""
+    edges = ((0, 0), (1, 0), (1, 1))
+    connections = tuple(Connection(node, source, "skip_connect") for node, source in edges)
+    plans = [CellPlan(2, connections, (1, 2), 1, parts, edges[: 3 * (parts > 1)], added) for added in ((), edges)]
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5, 6, 3)), jnp.float32)
+    gates = jnp.ones((3 * min(parts, 2), 1))
+    numbers = jnp.arange(1.0, 1 + 3 * batch).reshape(3, batch)
+    gates_with = jnp.concatenate([jnp.broadcast_to(gates, (len(gates), batch)), numbers])
+    plain, found = (
+        Cell(plan, 4, False, previous_reduction=False, affine=False, normalise_pools=False).apply(
+            {}, x, x, g, True, None
+        )
+        for plan, g in zip(plans, (gates, gates_with), strict=True)
+    )
+    first, second = numbers[0], numbers[0] + numbers[1] + numbers[2]  # node 1 also reads node 0
+    expected = np.repeat([first, second], 4, axis=0)[:, None, None]
+    np.testing.assert_allclose(found - plain, np.broadcast_to(expected, found.shape), rtol=1e-5)
+
+
+def test_constants_of_the_supernet() -> None:
+    """At 0 they change no score; weights of edges multiply them."""
+    network, x = Supernet(RAGGED, 3, 2, 3), jnp.asarray(np.random.default_rng(1).normal(size=(2, 8, 8, 3)), jnp.float32)
+    operations = uniform(RAGGED)
+    variables = jax.jit(network.init)(KEY, x, operations)
+
+    @jax.jit
+    def scores(constants: Any, edges: Any) -> Any:
+        weights = Weights(operations, {cell: edges for cell in RAGGED.cell_types}, constants)
+        return network.apply(variables, x, weights, train=True, mutable=["batch_stats"])[0]
+
+    zero = {cell: jnp.zeros(2) for cell in RAGGED.cell_types}
+    ones = jnp.ones(2)
+    plain = network.apply(variables, x, operations, train=True, mutable=["batch_stats"])[0]
+    np.testing.assert_allclose(scores(zero, ones), plain, rtol=1e-4, atol=1e-6)
+    moved = {"normal": jnp.asarray([0.5, 0.0]), "reduce": jnp.zeros(2)}
+    other = {"normal": jnp.asarray([0.0, 0.5]), "reduce": jnp.zeros(2)}  # one node: its edges' constants do the same
+    assert np.abs(scores(moved, ones) - plain).max() > 1e-3
+    np.testing.assert_allclose(scores(moved, ones), scores(other, ones), rtol=1e-4, atol=1e-6)
+    half = {"normal": jnp.asarray([2.0, 0.0]), "reduce": jnp.zeros(2)}
+    quarter = jnp.asarray([0.25, 1.0])
+    np.testing.assert_allclose(scores(half, quarter), scores(other, quarter), rtol=1e-4, atol=1e-6)
