@@ -57,7 +57,10 @@ def beta_decay_penalty(alpha: Alpha, variant: str = "edge", mask: Mask | None = 
 
 
 def add_beta_decay(
-    weight: optax.ScalarOrSchedule, variant: str = "edge", mask: Mask | None = None
+    weight: optax.ScalarOrSchedule,
+    variant: str = "edge",
+    mask: Mask | None = None,
+    part: Callable[[Alpha], Alpha] = lambda alpha: alpha,
 ) -> optax.GradientTransformationExtraArgs:
     """Adds `weight * beta_decay_penalty(alpha, variant, mask)` to the outer objective, whatever its hypergradient.
 
@@ -67,12 +70,14 @@ def add_beta_decay(
       weight: not negative; a number becomes the traced hyperparameter "beta_weight" in the state
         (`set_hyperparameters`), a schedule counts updates.
       variant, mask: see `beta_decay_penalty`.
+      part: alpha -> what of it is penalised.
 
     Raises:
       InputError: unknown variant, or a weight that is negative or not finite.
     """
     check_not_negative("beta_weight", weight)
-    penalty = _penalty(variant, mask)
+    whole = _penalty(variant, mask)
+    penalty = lambda alpha: whole(part(alpha))  # noqa: E731
     return optax.inject_hyperparams(lambda beta_weight: add_slope(penalty, beta_weight))(beta_weight=as_float(weight))
 
 

@@ -70,8 +70,11 @@ class Problem:
         return (self.outer if self.task.inner_loss is self.task.loss else self.inner), self.outer
 
     def _loss(self, loss: Any, params: Any, alpha: Alpha, view: View) -> tuple[jax.Array, Seen]:
-        weights = self.relaxation.sample(alpha, view.values, view.key)
-        context = Context(True, view.key, view.values)
+        key, own_key = view.key, None
+        if self.relaxation.uses_key:
+            own_key, key = relaxation_and_network_keys(view.key)
+        weights = self.relaxation.sample(alpha, view.values, own_key)
+        context = Context(True, key, view.values)
         outputs, stats, memory = self.network.apply(params, view.stats, weights, view.batch, view.memory, context)
         value, totals = loss(outputs, view.batch)
         return value, Seen(totals, stats, memory)
@@ -88,6 +91,13 @@ class Problem:
     def mean_weights(self, alpha: Alpha, values: Values) -> Weights:
         """The mixing weights that are measured and discretised."""
         return self.relaxation.mean(alpha, values)
+
+
+def relaxation_and_network_keys(key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    """The keys of the two parts of a loss that are random, where the relaxation is."""
+    assert key is not None
+    first, second = jax.random.split(key)
+    return first, second
 
 
 @jax.tree_util.register_dataclass

@@ -39,8 +39,17 @@ def beta_darts(
     objective that does not depend on the weights, so that it adds its own gradient to any hypergradient.
     """
     assert problem.space is not None
-    decay = add_beta_decay(weight, variant, candidate_mask(problem.space))
+    decay = beta_decay_of_operations(problem.space, weight, variant)
     return darts(problem, alpha_optimiser=optax.chain(decay, alpha_optimiser), **options)
+
+
+def beta_decay_of_operations(
+    space: CellSpace, weight: optax.ScalarOrSchedule, variant: str
+) -> optax.GradientTransformationExtraArgs:
+    """`add_beta_decay` on what chooses between candidates, whatever else alpha holds, such as weights of edges."""
+    return add_beta_decay(
+        weight, variant, candidate_mask(space), lambda alpha: {cell: alpha[cell] for cell in space.cell_types}
+    )
 
 
 def candidate_mask(space: CellSpace) -> dict[str, jax.Array] | None:

@@ -15,16 +15,14 @@ import optax
 from jaxdarts.bilevel import (
     HYPERGRADIENTS,
     HypergradientFn,
-    add_beta_decay,
     add_temperature_decay,
     alpha_optimiser,
-    virtual_step_optimiser,
     weight_optimiser,
 )
 from jaxdarts.methods import schedules
 from jaxdarts.methods.adaptive import going_back
 from jaxdarts.methods.base import Ingredients, Method, Schedule
-from jaxdarts.methods.beta import candidate_mask
+from jaxdarts.methods.beta import beta_decay_of_operations
 from jaxdarts.methods.darts import darts
 from jaxdarts.methods.early_stopping import STOPPING_RULES, StoppingRule, make_rule, stopping
 from jaxdarts.methods.relaxations import Relaxation
@@ -68,17 +66,17 @@ def gradient_method(ingredients: Ingredients, relaxation: Relaxation | None = No
 
 def weights(settings: Any) -> optax.GradientTransformationExtraArgs:
     """The optimiser of w."""
-    nesterov = getattr(settings, "nesterov", False)
-    return weight_optimiser(
-        settings.learning_rate, settings.momentum, settings.l2, settings.clip_norm, nesterov=nesterov
-    )
+    return _weights(settings, settings.clip_norm)
 
 
 def virtual_step(settings: Any) -> optax.GradientTransformationExtraArgs:
     """The inner step that a hypergradient imagines."""
-    if settings.clip_virtual_step:
-        return weights(settings)
-    return virtual_step_optimiser(settings.learning_rate, settings.momentum, settings.l2)
+    return _weights(settings, settings.clip_norm if settings.clip_virtual_step else None)
+
+
+def _weights(settings: Any, clip_norm: float | None) -> optax.GradientTransformationExtraArgs:
+    nesterov = getattr(settings, "nesterov", False)
+    return weight_optimiser(settings.learning_rate, settings.momentum, settings.l2, clip_norm, nesterov=nesterov)
 
 
 def hypergradient(settings: Any) -> HypergradientFn:
@@ -98,7 +96,7 @@ def architecture(settings: Any, space: CellSpace) -> optax.GradientTransformatio
     penalties: list[optax.GradientTransformation] = []
     last: list[optax.GradientTransformation] = []
     if "alpha/beta_weight" in scheduled:
-        penalties = [add_beta_decay(scheduled["alpha/beta_weight"](0), settings.beta_variant, candidate_mask(space))]
+        penalties = [beta_decay_of_operations(space, scheduled["alpha/beta_weight"](0), settings.beta_variant)]
     if "alpha/temperature" in scheduled:
         last = [add_temperature_decay(scheduled["alpha/temperature"](0))]
     return alpha_optimiser(

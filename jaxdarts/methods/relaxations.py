@@ -23,7 +23,14 @@ class Relaxation(NamedTuple):
     """(alpha, values, key) -> what a step's loss mixes by: the mean weights, or a sample of them"""
     mean: Callable[[Alpha, Mapping[str, jax.Array]], Weights]
     """(alpha, values) -> what is measured and discretised"""
-    uses_key: bool = False  # whether `sample` is random
+    uses_key: bool = False  # whether `sample` is random: its key is its own
+
+
+def tempered(alpha: Alpha, values: Mapping[str, jax.Array]) -> Alpha:
+    """Alpha divided by the value "temperature", if there is one: what a softmax is taken of."""
+    if "temperature" not in values:
+        return alpha
+    return jax.tree.map(lambda leaf: leaf / values["temperature"], alpha)
 
 
 def softmax(space: CellSpace, scale: float = 1e-3, dtype: Any = jnp.float32) -> Relaxation:
@@ -36,9 +43,7 @@ def softmax(space: CellSpace, scale: float = 1e-3, dtype: Any = jnp.float32) -> 
         return jax.tree.map(lambda leaf: leaf.astype(dtype), init_alpha(space, key, scale))
 
     def mean(alpha: Alpha, values: Mapping[str, jax.Array]) -> Weights:
-        if "temperature" in values:
-            alpha = jax.tree.map(lambda leaf: leaf / values["temperature"], alpha)
-        return Weights(softmax_weights(space, alpha))
+        return Weights(softmax_weights(space, tempered(alpha, values)))
 
     return Relaxation(init, lambda alpha, values, key: mean(alpha, values), mean)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from jaxdarts.curvature import extreme_eigenvalues_of_operator, top_eigenvalues_
 from jaxdarts.keys import RunKeys
 from jaxdarts.methods import StoppingRule, local_average
 from jaxdarts.methods.base import Method, Problem, Schedule, SearchState, View
+from jaxdarts.methods.relaxations import Relaxation
 from jaxdarts.nasbench201.benchmark import find_benchmark
 from jaxdarts.networks.supernet import Weights
 from jaxdarts.plans.base import Moment, Observer
@@ -154,6 +156,7 @@ def hessian_product(
 
     Train-mode batch statistics, no augmentation, the same examples in every epoch, so that the curve shows the search
     and not the choice of batch. Differs from RobustDARTS, which takes the last augmented batch of the epoch.
+    Where steps sample their mixing weights it is the Hessian at the mean weights: one through a sample means nothing.
 
     Args:
       problem: whose outer objective.
@@ -165,7 +168,11 @@ def hessian_product(
       mesh: of the devices, if several.
     """
     held = np.arange(batches * batch_size).reshape(batches, -1)
-    needs_key = drops or problem.network.needs_key or problem.relaxation.uses_key
+    needs_key = drops or problem.network.needs_key
+    relaxation = problem.relaxation
+    if relaxation.uses_key:
+        mean = Relaxation(relaxation.init, lambda alpha, values, key: relaxation.mean(alpha, values), relaxation.mean)
+        problem = dataclasses.replace(problem, relaxation=mean)
 
     @jax.jit
     def view(state: SearchState, data: Any, indices: jax.Array) -> View:

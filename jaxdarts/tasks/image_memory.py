@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxdarts.networks import Supernet, init_alpha, softmax_weights
 from jaxdarts.networks.functional import Context, Network
@@ -74,11 +75,12 @@ def kept_bytes(network: Network, space: CellSpace, batch: Callable[[], Any], los
     params, stats = jax.eval_shape(network.init, jax.random.key(0))
     alpha = jax.eval_shape(lambda: init_alpha(space, jax.random.key(0)))
     key = jax.random.key(0) if network.needs_key else None
+    values = {"auxiliary_skip": jnp.ones(())} if network.module.auxiliary_skip else {}
 
     def kept(params: Any, alpha: Any, batch: Any, stats: Any) -> Any:
         def value(w: Any, a: Any) -> jax.Array:
             weights = Weights(softmax_weights(space, a))
-            outputs, _, _ = network.apply(w, stats, weights, batch, (), Context(True, key))
+            outputs, _, _ = network.apply(w, stats, weights, batch, (), Context(True, key, values))
             return loss(outputs, batch)[0]
 
         return jax.vjp(value, params, alpha)[1]

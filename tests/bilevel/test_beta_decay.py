@@ -193,3 +193,11 @@ def test_it_needs_the_parameters() -> None:
     transformation = add_beta_decay(1.0)
     with pytest.raises(InputError, match="needs the parameters"):
         transformation.update(jnp.zeros(2), transformation.init(jnp.zeros(2)))
+
+
+def test_only_a_part_of_alpha_is_penalised() -> None:
+    alpha = {"normal": jnp.asarray([[0.0, jnp.log(3.0)]]), "edges": {"normal": jnp.asarray([5.0])}}
+    decay = add_beta_decay(2.0, part=lambda alpha: {"normal": alpha["normal"]})
+    updates, _ = decay.update(jax.tree.map(jnp.zeros_like, alpha), decay.init(alpha), alpha)
+    np.testing.assert_allclose(updates["normal"], [[0.5, 1.5]], rtol=1e-6)
+    np.testing.assert_array_equal(updates["edges"]["normal"], [0])

@@ -68,3 +68,8 @@ def test_small_settings_are_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_this_machine_has_memory() -> None:
     found = memory.memory_bytes()
     assert found is None or found > 1 << 28
+
+
+def test_a_network_with_auxiliary_skip_connections_keeps_more() -> None:
+    supernet = Supernet(SPACE, 3, 4, 3, auxiliary_skip=True)
+    assert kept(supernet, 64) > kept(small(), 64)
