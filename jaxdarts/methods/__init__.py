@@ -15,6 +15,7 @@ from jaxdarts.methods.early_stopping import (
     newest_stop,
     stopping,
 )
+from jaxdarts.methods.gdas import GDAS
 from jaxdarts.methods.parts import gradient_method
 from jaxdarts.methods.random_search import RANDOM, RANDOM_WS, random_architecture, random_ws, sample_weights
 from jaxdarts.methods.retraining import retraining
@@ -38,6 +39,7 @@ METHODS: dict[str, MethodEntry] = {
         "the strongest operations of alpha, whose softmax Beta-Decay kept from growing apart",
         defaults={"": {"beta_weight": 50.0}},
     ),
+    "gdas": GDAS,
     "r-darts-l2": R_DARTS_L2,
     "r-darts-dp": R_DARTS_DP,
     "random-ws": RANDOM_WS,
