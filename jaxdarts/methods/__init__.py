@@ -17,6 +17,7 @@ from jaxdarts.methods.early_stopping import (
 )
 from jaxdarts.methods.gdas import GDAS
 from jaxdarts.methods.parts import gradient_method
+from jaxdarts.methods.pc_darts import PC_DARTS
 from jaxdarts.methods.random_search import RANDOM, RANDOM_WS, random_architecture, random_ws, sample_weights
 from jaxdarts.methods.retraining import retraining
 from jaxdarts.methods.robust import R_DARTS_DP, R_DARTS_L2
@@ -40,6 +41,7 @@ METHODS: dict[str, MethodEntry] = {
         defaults={"": {"beta_weight": 50.0}},
     ),
     "gdas": GDAS,
+    "pc-darts": PC_DARTS,
     "r-darts-l2": R_DARTS_L2,
     "r-darts-dp": R_DARTS_DP,
     "random-ws": RANDOM_WS,

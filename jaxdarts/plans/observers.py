@@ -75,12 +75,14 @@ def genotype_told(problem: Problem) -> Observer:
 
 
 def alpha_told(method: Method) -> Observer:
-    """Alpha itself, where it is learned."""
+    """Alpha itself, where it is learned: that of each cell type's operations, and by name what else it holds."""
 
     def observe(moment: Moment) -> Mapping[str, Any]:
         if "alpha" not in method.learns:
             return {"alpha": None}
-        return {"alpha": jax.tree.map(lambda leaf: np.asarray(leaf, np.float64).tolist(), moment.state.alpha)}
+        alpha = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64).tolist(), moment.state.alpha)
+        others = [name for name, value in alpha.items() if isinstance(value, dict)]
+        return {**{f"alpha_{name}": alpha.pop(name) for name in others}, "alpha": alpha}
 
     return observe
 

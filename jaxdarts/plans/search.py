@@ -275,7 +275,8 @@ def diagnose(shared: Shared, outcome: Outcome, genotype: Architecture) -> dict[s
         judge = StateJudge(shared.measurer, shared.task.valid, outcome.state)
         # Differs from RobustDARTS, whose one-hot weights can fall on `none`: these are those of the genotype.
         chosen = {cell: jnp.asarray(value) for cell, value in one_hot(shared.space, genotype).items()}
-        relaxed, hard = judge(), judge(Weights(chosen))
+        edges = method.problem.mean_weights(outcome.state.alpha, outcome.state.values).edges
+        relaxed, hard = judge(), judge(Weights(chosen, edges))
         objective = shared.task.objective
         change = {f"{objective}_change": hard[objective] - relaxed[objective]}
         found["discretisation"] = {"relaxed": relaxed, "one_hot": hard, **change}

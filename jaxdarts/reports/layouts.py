@@ -52,6 +52,7 @@ EPOCH = {
     "epoch": int,
     **{f"{name}?": NUMBER for name in _MEASURED},
     "alpha?": Null({str: [[NUMBER]]}),
+    "alpha_edges?": {str: [NUMBER]},
     "genotype?": Null(forms.genotype),
     "selected?": Null(forms.genotype),
     "skip_connections?": Null({str: int}),

@@ -106,7 +106,8 @@ def test_every_method_keeps_the_parts_apart(run: Run, method: str, hypergradient
     """Whatever it makes of its batches: w moves by images of the first part only, alpha's gradient sees the second."""
     population = {"strengths": "0,1e-300", "retrain_epochs": 0} if method.startswith("r-darts") else {}
     ruled = {"curvature_every": 1, "epochs": 7, "es_threshold": 1e9} if method in ("darts-es", "darts-ada") else {}
-    changes = {"curvature_every": 0, "epochs": 1, "l2": 1e-300, **population, **ruled}  # L2 would move every row
+    whole = {"partial_channels": 1, "alpha_warm_up": 0.0} if method == "pc-darts" else {}
+    changes = {"curvature_every": 0, "epochs": 1, "l2": 1e-300, **population, **ruled, **whole}  # L2 would move rows
     if METHODS[method].learns_alpha:
         changes["hypergradient"] = hypergradient
     spied = run("search", method=method, batch_size=5, **changes)

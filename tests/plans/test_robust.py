@@ -30,6 +30,7 @@ from jaxdarts.runs.steps import accumulate, cursors, make_steps, shared_devices,
 from jaxdarts.runs.store import Store
 from jaxdarts.search import SearchResult, run_search
 from jaxdarts.spaces import load_genotype
+from jaxdarts.tasks import kind_of
 from jaxdarts.tasks.base import Metric
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_state, without_times
 from tests.runs.dying import death_at
@@ -122,7 +123,7 @@ def test_members_of_every_method_are_searches_of_their_own(
     monkeypatch.setattr(write, "write_pages", lambda _: None)  # it takes as long as the search
     changes: dict[str, Any] = {"method": method, "retrain_epochs": 0, "spectrum_size": 3}
     changes |= {"strengths": "0.01,0.02"} if method in ROBUST else {"population": 2}
-    changes |= {"selection_samples": 10} if method == "random-ws" else {}
+    changes |= {"random-ws": {"selection_samples": 10}, "pc-darts": {"partial_channels": 1}}.get(method, {})
     config = tiny_config(folder, **changes, **(EAGER if method == "darts-es" else LONGER))
     result = run(config, folder / f"two_{method}")
     for i, own_config in enumerate(member_settings(config)):
@@ -203,8 +204,7 @@ def test_retraining_is_on_the_half_that_trains_w(folder: Path, unbroken: SearchR
     config = robust_config(folder)
     built = search.build_search(member_settings(config), config)
     settings = robust.retrain_settings(config, "x")
-    found: Any = robust.Found(unbroken.genotype, {}, None)  # type: ignore[arg-type]
-    data = robust._retraining_data(built, found)
+    data = kind_of(unbroken.genotype).retraining_data(built.data)
     task = build_evaluation(settings, unbroken.genotype, data, "member_0").experiments[0].task
     assert task.train is not None and task.valid is not None and task.test is None
     assert task.train.data is built.data.train and task.valid.data is built.data.valid
