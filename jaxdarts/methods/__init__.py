@@ -4,6 +4,7 @@ from jaxdarts.methods.adaptive import darts_ada, going_back
 from jaxdarts.methods.base import Candidate, Method, MethodEntry, Problem, SearchState, View
 from jaxdarts.methods.beta import beta_darts, candidate_mask
 from jaxdarts.methods.darts import darts
+from jaxdarts.methods.darts_minus import DARTS_MINUS
 from jaxdarts.methods.early_stopping import (
     STOPPING_RULES,
     EarlyStop,
@@ -42,6 +43,7 @@ METHODS: dict[str, MethodEntry] = {
     ),
     "gdas": GDAS,
     "pc-darts": PC_DARTS,
+    "darts-minus": DARTS_MINUS,
     "r-darts-l2": R_DARTS_L2,
     "r-darts-dp": R_DARTS_DP,
     "random-ws": RANDOM_WS,

@@ -26,7 +26,7 @@ class What(Group):
     space: str = "s1"
     """Search space: darts, s1, s2, s3, s4, s5, nasbench201, or the path of a .toml file."""
     method: str = "darts"
-    """Search method: darts, darts-es, darts-ada, beta-darts, r-darts-l2, r-darts-dp, gdas, pc-darts,
+    """Search method: darts, darts-es, darts-ada, beta-darts, r-darts-l2, r-darts-dp, gdas, pc-darts, darts-minus,
     random-ws, random."""
     preset: str = "quick"
     """Where the values not given come from: quick, for minutes on a laptop, or paper, the published settings."""
