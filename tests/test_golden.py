@@ -105,6 +105,41 @@ def test_evaluation_network() -> None:
     assert max(found.values()) < 1e-12, found
 
 
+PASS = {"train_logits", "train_loss", "grad_w", "valid_logits", "valid_loss", "first_order"}
+STEP = {"step/alpha", "step/clip_norm", "step/params"}
+METHODS = {
+    "gdas_nasbench201": PASS
+    | STEP
+    | {f"{half}{name}" for half in ("", "valid_") for name in ("soft_weights", "hard_weights", "index")}
+    | {f"cold/{name}" for name in ("soft_weights", "first_order", "first_order_dense", "first_order_selected")}
+    | {f"{name}{form}" for name in ("first_order", "weight_grad") for form in ("", "_dense", "_selected")}
+    | {"train_grad_alpha", "step/mean_train_loss", "step/mean_valid_loss", "tau_schedule", "arch_str", "cases"},
+    "pc_darts": PASS
+    | {f"{kind}{name}" for kind in ("", "frozen_") for name in (*STEP, "step/train_loss", "step/beta")}
+    | {"weights", "edge_weights", "mix", "first_order_beta", "genotype", "cases", "cases_beta_zero"},
+    "darts_minus": STEP
+    | {f"{where}{name}" for where in ("", "second/", "zero/") for name in PASS}
+    | {"step/train_loss", "eigenvalues", "zero/eigenvalues", "skip_beta", "second/skip_beta", "genotype", "cases"}
+    | {f"schedule/{name}" for name in ("linear", "cosine", "slow_cosine", "constant")},
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods(name: str) -> None:
+    """Steps of the authors' own training functions among them; gradients of some weights, and no dense Hessians."""
+    found = run(GOLDEN / f"{name}.npz")
+    assert set(found) == METHODS[name]
+    assert max(found.values()) < 1e-12, found
+
+
+def test_a_method_without_a_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez(tmp_path / "snas.npz", meta=json.dumps({"method": "SNAS", "space": "darts"}))
+    assert check.main([str(tmp_path / "snas.npz")]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "no comparison with the method 'SNAS'; choose from GDAS, PC-DARTS, DARTS-" in error
+
+
 @pytest.mark.parametrize("name", ["search_s3", "search_darts_first_order"])
 def test_forward_of_the_slow_files(name: str, tmp_path: Path) -> None:
     case = part(networks.read_case(GOLDEN / f"{name}.npz"), (*INPUTS, "train_logits", "train_loss", "valid_l"))

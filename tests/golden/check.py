@@ -3,12 +3,13 @@
     python tests/golden/check.py FILE.npz ...
 
 prints, for every quantity that a file holds, the relative error of ours, computed in float64 on the CPU. Everything is
-read off the file: settings from its `meta`, sizes from the shapes of its arrays. Two kinds of file are understood.
+read off the file: settings from its `meta`, sizes from the shapes of its arrays. Three kinds of file are understood.
 
 Search networks: `params/*` (running statistics among them or not), `alpha/*`, optional `momentum/*` (SGD's buffer,
 else zero), `train_x`, `train_y`, `valid_x`, `valid_y`; and any of `train_logits`, `train_loss`, `grad_w/*`, `after/*`
 (running statistics after the train batch), `valid_logits`, `valid_loss`, `first_order/*`, `unrolled_exact/*`,
 `unrolled_valid_loss`, `unrolled_fd/*`, `hessian`, `eigenvalues`, and the genotype in `meta`.
+Search methods: where `meta` has a `method`, what that method makes of it as well, see check_methods.py.
 Networks of a genotype: `state/*`, `x`; and any of `eval_logits`, `train_logits`, `train_aux_logits`, `after/*`.
 
 The error of a quantity is |ours - reference| / |reference| in the Euclidean norm, all arrays of a group together;
@@ -36,6 +37,7 @@ import jax
 from jaxdarts.errors import InputError
 
 sys.path.insert(0, str(Path(__file__).parent))  # also where a test loads this file
+from check_methods import check_method  # noqa: E402
 from check_networks import check_case, read_case  # noqa: E402
 from check_runs import check_run, read_runs, table  # noqa: E402
 
@@ -55,8 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
                 code = code if all(row.agrees for row in rows) else max(code, 1)
                 continue
             case = read_case(path)
-            print(f"{path}: {case.meta.get('space', 'genotype network')}", flush=True)
-            for row in check_case(case):
+            of_method = isinstance(case.meta.get("method"), str)
+            kind = f"{case.meta['method']} in " if of_method else ""
+            print(f"{path}: {kind}{case.meta.get('space', 'genotype network')}", flush=True)
+            for row in check_method(case) if of_method else check_case(case):
                 verdict = "" if row.error <= TOLERANCE else f"  above {TOLERANCE:.0e}"
                 print(f"  {row.quantity:<56} {row.error:9.2e}{verdict}", flush=True)
                 code = code if row.error <= TOLERANCE else max(code, 1)

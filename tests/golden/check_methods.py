@@ -1,0 +1,142 @@
+"""Do search methods do what their authors' code did? Used by check.py for FILE.npz whose meta names a method."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+from check_gdas import check_gdas
+from check_networks import Case
+from method_setting import Setting, by_cell, genotypes, passes, read_setting
+from relative_errors import Row, array_rows, group_rows, relative_error
+
+from jaxdarts.bilevel import set_hyperparameters, value_and_gradients
+from jaxdarts.errors import InputError
+from jaxdarts.methods.base import Method, Problem, View
+from jaxdarts.methods.relaxations import Alpha
+from jaxdarts.plans.observers import strengths
+
+
+def check_method(case: Case) -> Iterator[Row]:
+    """The rows of a case's table. Raises InputError where the method isn't known."""
+    name = case.meta["method"]
+    if name not in CHECKS:
+        raise InputError(f"meta: no comparison with the method {name!r}; choose from {', '.join(CHECKS)}")
+    own, check = CHECKS[name]
+    return check(read_setting(case, own))
+
+
+def _step(
+    own: Setting, method: Method, alpha: Alpha, values: Mapping[str, Any], name: str, moves: float | None = None
+) -> Iterator[Row]:
+    """One pass of the method over both batches, in which alpha's step comes first."""
+    case = own.case
+    if not case.group(name):
+        return
+    state = own.state(method, alpha, values)
+    if moves is not None:
+        opt_state = set_hyperparameters(state.alpha_opt_state, moves=moves)
+        state = dataclasses.replace(state, alpha_opt_state=opt_state)
+    new, totals = method.step(state, own.train, own.valid)
+    _, (gradient, _) = value_and_gradients(method.problem.outer, own.params, new.alpha, own.view(own.train, values))
+    yield from array_rows(f"{name}/train_loss", {f"{name}/train_loss": totals["train_loss"][0]}, case.arrays)
+    yield from array_rows(f"{name}/clip_norm", {f"{name}/clip_norm": optax.tree.norm(gradient)}, case.arrays)
+    yield from by_cell(f"{name}/alpha", new.alpha, case)
+    yield from by_cell(f"{name}/beta", new.alpha.get("edges", {}), case)
+    yield from group_rows(f"{name}/params", own.torch(new.params), case.group(f"{name}/params"))
+
+
+def _eigenvalues(
+    own: Setting, problem: Problem, alpha: Alpha, values: Mapping[str, Any], prefix: str = ""
+) -> Iterator[Row]:
+    """Of the Hessian of the valid loss in all of alpha, in the order of `hessian_order`; and its blocks."""
+    arrays = own.case.arrays
+    if not {f"{prefix}hessian", f"{prefix}eigenvalues", f"{prefix}hessian_beta"} & set(arrays):
+        return
+    matrix = np.asarray(_hessian(problem.outer, own.params, alpha, own.view(own.valid, values)))
+    found = {"hessian": matrix, "eigenvalues": np.linalg.eigvalsh((matrix + matrix.T) / 2)}
+    if f"{prefix}hessian_beta" in arrays:
+        size = len(arrays[f"{prefix}hessian_beta"])
+        found["hessian_beta"] = matrix[-size:, -size:]
+    for name, value in found.items():
+        if f"{prefix}{name}" in arrays:
+            reference = arrays[f"{prefix}{name}"]
+            reference = np.sort(reference) if name == "eigenvalues" else reference
+            yield Row(f"{prefix}{name}", relative_error({"": value}, {"": reference}))
+
+
+@partial(jax.jit, static_argnums=0)
+def _hessian(outer: Callable[..., Any], params: Any, alpha: Alpha, view: View) -> jax.Array:
+    names = sorted(alpha, key=lambda name: (name == "edges", name))
+    flat, rebuild = jax.flatten_util.ravel_pytree([alpha[name] for name in names])
+    slope = jax.grad(lambda vector: outer(params, dict(zip(names, rebuild(vector), strict=True)), view)[0])
+    # One column at a time: all of them at once would hold as many networks.
+    return jax.lax.map(lambda v: jax.jvp(slope, (flat,), (v,))[1], jnp.eye(len(flat), dtype=flat.dtype))
+
+
+def _pc_darts(own: Setting) -> Iterator[Row]:
+    case, method = own.case, own.method("pc-darts")
+    relaxation, alpha = method.problem.relaxation, _with_beta(case.group("alpha"), case.group("beta"))
+    weights = relaxation.mean(alpha, {})
+    yield from by_cell("weights", weights.operations, case)
+    yield from by_cell("edge_weights", weights.edges or {}, case)
+    yield from by_cell("mix", strengths(weights), case)
+    yield from passes(own, method.problem, alpha, {})
+    yield from _eigenvalues(own, method.problem, alpha, {})
+    moves = method.schedules["alpha/moves"]
+    yield from _step(own, method, alpha, {}, "frozen_step", moves(14))
+    yield from _step(own, method, alpha, {}, "step", moves(15))
+    yield from genotypes(own, "genotype", relaxation, [alpha], [case.meta["genotype"]])
+    if "cases/alpha" in case.arrays:
+        pairs = [
+            (dict(zip(own.space.cell_types, a, strict=True)), dict(zip(own.space.cell_types, b, strict=True)))
+            for a, b in zip(case.arrays["cases/alpha"], case.arrays["cases/beta"], strict=True)
+        ]
+        alphas = [_with_beta(*pair) for pair in pairs]
+        yield from genotypes(own, "cases", relaxation, alphas, case.meta["cases"])
+        alphas = [_with_beta(a, {cell: 0 * value for cell, value in b.items()}) for a, b in pairs]
+        yield from genotypes(own, "cases_beta_zero", relaxation, alphas, case.meta["cases_beta_zero"])
+
+
+def _with_beta(alpha: Mapping[str, Any], beta: Mapping[str, Any]) -> Alpha:
+    return jax.tree.map(jnp.asarray, {**alpha, "edges": dict(beta)})
+
+
+def _darts_minus(own: Setting) -> Iterator[Row]:
+    case, method = own.case, own.method("darts-minus")
+    problem, alpha = method.problem, jax.tree.map(jnp.asarray, case.group("alpha"))
+    for prefix in ("", "second/", "zero/"):
+        if f"{prefix}skip_beta" in case.arrays:
+            values = {"auxiliary_skip": case.arrays[f"{prefix}skip_beta"]}
+            yield from passes(own, problem, alpha, values, prefix)
+            yield from _eigenvalues(own, problem, alpha, values, prefix)
+    yield from _step(own, method, alpha, {"auxiliary_skip": case.arrays["skip_beta"]}, "step")
+    own.settings.auxiliary_skip_schedule = case.meta.get("decay", "constant")
+    own.settings.epochs = case.meta.get("epochs", own.settings.epochs)
+    schedule = own.method("darts-minus").schedules["auxiliary_skip"]
+    for name, epoch in (("skip_beta", "skip_beta_epoch"), ("second/skip_beta", "skip_beta_second_epoch")):
+        if epoch in case.meta:
+            yield from array_rows(name, {name: schedule(case.meta[epoch])}, case.arrays)
+    for name, reference in case.group("schedule").items():
+        own.settings.auxiliary_skip_schedule, own.settings.epochs = name, len(reference) - 1
+        schedule = own.method("darts-minus").schedules["auxiliary_skip"]
+        found = {"": np.array([schedule(epoch) for epoch in range(len(reference))])}
+        yield Row(f"schedule/{name}", relative_error(found, {"": reference}))
+    alphas = [dict(zip(own.space.cell_types, value, strict=True)) for value in case.arrays.get("cases", ())]
+    yield from genotypes(own, "genotype", problem.relaxation, [alpha], [case.meta["genotype"]])
+    if alphas:
+        yield from genotypes(own, "cases", problem.relaxation, alphas, case.meta["cases"])
+
+
+CHECKS: dict[str, tuple[str, Callable[[Setting], Iterator[Row]]]] = {
+    "GDAS": ("gdas", check_gdas),
+    "PC-DARTS": ("pc-darts", _pc_darts),
+    "DARTS-": ("darts-minus", _darts_minus),
+}

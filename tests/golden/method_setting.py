@@ -1,0 +1,161 @@
+"""What is a method compared on: a file's network as a problem, and the rows that all methods share."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from check_networks import Case, search_space
+from relative_errors import Arrays, Row, array_rows, group_rows, relative_error, same_keys
+
+from jaxdarts.bilevel import value_and_gradients
+from jaxdarts.errors import InputError
+from jaxdarts.interop import from_torch, network_of, to_torch
+from jaxdarts.methods import METHODS
+from jaxdarts.methods.base import Ingredients, Method, Problem, SearchState, View
+from jaxdarts.methods.relaxations import Alpha, Relaxation, softmax
+from jaxdarts.networks import Supernet
+from jaxdarts.networks.functional import relaxed_network
+from jaxdarts.plans.observers import strengths
+from jaxdarts.spaces import Architecture, CellSpace, DenseGenotype, Genotype, discretise
+from jaxdarts.tasks.classification import Batch, bare_task, loss
+
+# What no file changes; the method's own settings have their defaults.
+SETTINGS: dict[str, Any] = {
+    "hypergradient": "first_order",
+    "finite_difference_radius": 1e-2,
+    "unrolled_steps": 1,
+    "neumann_terms": 2,
+    "cg_max_steps": 10,
+    "cg_damping": 1e-2,
+    "epochs": 50,
+    "learning_rate_min": 0.0,
+    "alpha_weight_decay": 0.0,
+    "alpha_init_scale": 1e-3,
+    "beta_weight": None,
+    "beta_schedule": "linear",
+    "temperature_start": 1.0,
+    "temperature_end": None,
+    "temperature_schedule": "constant",
+    "temperature_form": "softmax",
+    "drop_path": 0.0,
+    "clip_virtual_step": False,
+    "early_stopping": "none",
+}
+
+
+class Setting(NamedTuple):
+    """What a file is compared with."""
+
+    case: Case
+    space: CellSpace
+    module: Supernet
+    problem: Problem  # with DARTS' relaxation
+    settings: SimpleNamespace
+    params: Any
+    stats: Any
+    train: Batch
+    valid: Batch
+
+    def method(self, name: str) -> Method:
+        """As the command builds it."""
+        return METHODS[name].build(Ingredients(self.problem, self.settings))
+
+    def view(self, batch: Batch, values: Mapping[str, Any] = {}, key: jax.Array | None = None) -> View:  # noqa: B006
+        """What a loss sees."""
+        return View(batch, self.stats, (), {name: jnp.asarray(value, float) for name, value in values.items()}, key)
+
+    def torch(self, params: Any) -> Arrays:
+        """Weights, or their gradient, by the file's names."""
+        return to_torch(self.module, {"params": params, "batch_stats": self.stats})
+
+    def state(self, method: Method, alpha: Alpha, values: Mapping[str, Any]) -> SearchState:
+        """The file's state, with fresh optimisers."""
+        state = method.init(jax.random.key(0))
+        return dataclasses.replace(state, alpha=alpha, values={n: jnp.asarray(values[n], float) for n in state.values})
+
+
+def read_setting(case: Case, name: str) -> Setting:
+    space, arrays, meta = search_space(case), case.arrays, case.meta
+    ours = list(space.operations(space.cell_types[0])[0])
+    for field in ("ops", "primitives"):
+        if meta.get(field, ours) != ours:
+            raise InputError(f"meta: {field} are {meta[field]}; expected {ours}")
+    variables = from_torch(space, case.group("params"))
+    module = network_of(space, case.group("params"))
+    assert isinstance(module, Supernet)
+    batches = [Batch(case.images(f"{half}_x"), jnp.asarray(arrays[f"{half}_y"])) for half in ("train", "valid")]
+    stats, params = (jax.tree.map(jnp.asarray, variables[part]) for part in ("batch_stats", "params"))
+    network = relaxed_network(module, batches[0].images.shape[1:], jnp.float64)
+    network = network._replace(init=lambda key: (params, stats))
+    task = bare_task()._replace(loss=_loss_and_logits, inner_loss=_loss_and_logits)
+    problem = Problem(space, network, task, softmax(space, dtype=jnp.float64))
+    settings = SETTINGS | {
+        "learning_rate": meta["lr"],
+        "momentum": meta["momentum"],
+        "nesterov": meta.get("nesterov", False),
+        "l2": meta["weight_decay"],
+        "clip_norm": float(meta["grad_clip"]),
+        "alpha_learning_rate": meta["alpha_lr"],
+        "alpha_b1": meta["alpha_betas"][0],
+        "alpha_b2": meta["alpha_betas"][1],
+        "alpha_l2": meta["alpha_weight_decay"],
+    }
+    for own in METHODS[name].settings:
+        settings |= dataclasses.asdict(own())
+    return Setting(case, space, module, problem, SimpleNamespace(**settings), params, stats, *batches)
+
+
+def _loss_and_logits(outputs: Any, batch: Batch) -> Any:
+    value, totals = loss(outputs, batch)
+    return value, {**totals, "logits": outputs.main}
+
+
+def passes(
+    own: Setting, problem: Problem, alpha: Alpha, values: Mapping[str, Any], prefix: str = "", keys: Any = (None, None)
+) -> Iterator[Row]:
+    """Scores, losses and gradients on the train and on the valid batch."""
+    arrays = {name.removeprefix(prefix): value for name, value in own.case.arrays.items() if name.startswith(prefix)}
+    case = own.case._replace(arrays=arrays)
+    for half, batch, key in (("train", own.train, keys[0]), ("valid", own.valid, keys[1])):
+        view = own.view(batch, values, key)
+        (value, seen), (gradient, slope) = value_and_gradients(problem.outer, own.params, alpha, view)
+        found = {f"{half}_logits": seen.totals["logits"], f"{half}_loss": value}
+        for name in found:
+            yield from _named(prefix, array_rows(name, found, arrays))
+        if half == "train":
+            yield from _named(prefix, group_rows("grad_w", own.torch(gradient), case.group("grad_w")))
+            yield from _named(prefix, by_cell("train_grad_alpha", slope, case))
+        else:
+            yield from _named(prefix, by_cell("first_order", slope, case))
+            yield from _named(prefix, by_cell("first_order_beta", slope.get("edges", {}), case))
+
+
+def _named(prefix: str, rows: Iterator[Row]) -> Iterator[Row]:
+    return (Row(f"{prefix}{row.quantity}", row.error) for row in rows)
+
+
+def by_cell(name: str, ours: Mapping[str, Any], case: Case) -> Iterator[Row]:
+    """The row of what is by cell type, if the file has it."""
+    if reference := case.by_cell(name):
+        yield Row(name, relative_error(same_keys(name, ours, reference), reference))
+
+
+def genotypes(
+    own: Setting, name: str, relaxation: Relaxation, alphas: list[Alpha], expected: list[Any]
+) -> Iterator[Row]:
+    """Whether each alpha gives the genotype that the reference derived."""
+    right = len(alphas) == len(expected)
+    for alpha, value in zip(alphas, expected, strict=False):
+        genotype = discretise(own.space, strengths(relaxation.mean(alpha, {})))
+        right = right and genotype == _architecture(value)
+    yield Row(name, 0.0 if right else np.inf)
+
+
+def _architecture(value: Any) -> Architecture:
+    return DenseGenotype.from_text(value) if isinstance(value, str) else Genotype.from_json(value)
