@@ -19,6 +19,13 @@ STEP_COMPILATIONS = ("auto", "whole", "parts")
 POPULATION_MAPPINGS = ("auto", "vmap", "map")
 
 
+def _check_falls(rates: Any) -> None:
+    if rates.learning_rate_min > rates.learning_rate:
+        raise InputError(
+            f"learning_rate_min must be at most learning_rate ({rates.learning_rate}); got {rates.learning_rate_min}"
+        )
+
+
 @dataclass(frozen=True)
 class What(Group):
     """What is searched, and how."""
@@ -74,6 +81,8 @@ class WeightOptimiser(Group):
     """Where the cosine schedule of the learning rate ends."""
     momentum: float = 0.9
     """Momentum of w's SGD."""
+    nesterov: bool = False
+    """Nesterov's momentum instead of the heavy ball's."""
     l2: float = 3e-4
     """L2 factor of w, added to the gradient before the momentum."""
     clip_norm: float = 5.0
@@ -88,10 +97,7 @@ class WeightOptimiser(Group):
 
     def check(self) -> None:
         """Refuses a schedule that rises."""
-        if self.learning_rate_min > self.learning_rate:
-            raise InputError(
-                f"learning_rate_min must be at most learning_rate ({self.learning_rate}); got {self.learning_rate_min}"
-            )
+        _check_falls(self)
 
 
 @dataclass(frozen=True)
@@ -254,10 +260,7 @@ class TrainingOptimiser(Group):
 
     def check(self) -> None:
         """Refuses a schedule that rises."""
-        if self.learning_rate_min > self.learning_rate:
-            raise InputError(
-                f"learning_rate_min must be at most learning_rate ({self.learning_rate}); got {self.learning_rate_min}"
-            )
+        _check_falls(self)
 
 
 @dataclass(frozen=True)

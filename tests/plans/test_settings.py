@@ -111,7 +111,8 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     (
         "method",
         "darts-es ",
-        "unknown method 'darts-es '; choose from beta-darts, darts, darts-ada, darts-es, r-darts-dp",
+        "unknown method 'darts-es '; choose from beta-darts, darts, darts-ada, darts-es, darts-minus, gdas, pc-darts, "
+        "r-darts-dp",
     ),
     ("es_rule", "papers", "unknown es_rule 'papers'; choose from code, paper, quick"),
     ("es_window", 4, "es_window must be odd, since the average is centred; got 4"),
@@ -258,9 +259,12 @@ OTHER_VALUES: dict[str, Any] = {
     "population_mapping": "vmap",
     "strengths": "0,0.1",
     "selection_samples": 2000,
+    "gdas_gradient": "dense",
+    "auxiliary_skip_schedule": "cosine",
 }
 NEEDS: dict[str, dict[str, Any]] = {
     "unrolled_steps": {"hypergradient": "unrolled"},
+    "clip_virtual_step": {"hypergradient": "unrolled"},
     "finite_difference_radius": {"hypergradient": "finite_difference"},
     "neumann_terms": {"hypergradient": "neumann"},
     "cg_max_steps": {"hypergradient": "conjugate_gradient"},

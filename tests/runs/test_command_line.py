@@ -257,8 +257,9 @@ def test_help_of_a_method_shows_its_own_settings(method: str, capsys: pytest.Cap
     assert len(shown.splitlines()) < 80 and max(map(len, shown.splitlines())) <= 120
     own = [name for group in METHODS[method].settings for name in field_types(group)]
     own += [name for changes in METHODS[method].defaults.values() for name in changes]
-    for name in own:
-        assert f"--{name.replace('_', '-')} " in shown
+    for name in own:  # what is on is shown by the flag that turns it off
+        off = "no-" if SearchConfig(method=method).flat()[name] is True else ""
+        assert f"--{off}{name.replace('_', '-')} " in shown
     if method != "random-ws":
         assert "--selection-samples" not in shown
 
