@@ -23,7 +23,7 @@ from _error_figure import draw_figure, places
 
 import jaxdarts as jd
 from jaxdarts.errors import InputError, unknown_choice
-from jaxdarts.plans.settings import PRECISIONS
+from jaxdarts.plans.common_settings import PRECISIONS
 
 WHY = """\
 Why the central difference misses: ReLU and max pooling make the gradient jump wherever an activation changes sign or

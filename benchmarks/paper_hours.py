@@ -28,7 +28,8 @@ from jaxdarts.errors import InputError
 from jaxdarts.networks import network_cost, supernet_cost
 from jaxdarts.plans.members import member_settings
 from jaxdarts.plans.robust import retrain_settings
-from jaxdarts.plans.settings import EvaluateConfig, SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
+from jaxdarts.plans.training_settings import EvaluateConfig
 from jaxdarts.runs.sweep.file import SweepPoint, read_sweep
 
 PAPER = Path(__file__).parents[1] / "configs" / "paper"

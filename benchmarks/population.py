@@ -51,7 +51,7 @@ def steps_of(space: str, form: str, members: int, steps: int, small: bool) -> di
     from jaxdarts.plans import robust
     from jaxdarts.plans.members import member_settings
     from jaxdarts.plans.search import build_search
-    from jaxdarts.plans.settings import SearchConfig
+    from jaxdarts.plans.search_settings import SearchConfig
     from jaxdarts.runs.steps import accumulate, cursors, make_steps
 
     sizes = {"channels": 1, "batch_size": 4, "image_size": 8, "limit": 100} if small else {}

@@ -18,7 +18,7 @@ _MODULES = {
     "Bilevel": "bilevel",
     "DATASETS": "data",
     "DiscreteNetwork": "networks",
-    "EvaluateConfig": "plans.settings",
+    "EvaluateConfig": "plans.training_settings",
     "EvaluationResult": "evaluate",
     "GENOTYPES": "spaces",
     "Genotype": "spaces",
@@ -30,13 +30,13 @@ _MODULES = {
     "RunError": "errors",
     "RunInterrupted": "errors",
     "SPACES": "spaces",
-    "SearchConfig": "plans.settings",
+    "SearchConfig": "plans.search_settings",
     "SearchProblem": "methods.images",
     "SearchResult": "search",
     "SearchSpace": "spaces",
     "Supernet": "networks",
     "TASKS": "tasks",
-    "TabulateConfig": "plans.settings",
+    "TabulateConfig": "plans.training_settings",
     "TabulationResult": "tabulate",
     "alpha_optimiser": "bilevel",
     "conjugate_gradient": "bilevel",
@@ -174,7 +174,8 @@ if TYPE_CHECKING:
         softmax_weights,
         supernet_cost,
     )
-    from jaxdarts.plans.settings import EvaluateConfig, SearchConfig, TabulateConfig
+    from jaxdarts.plans.search_settings import SearchConfig
+    from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
     from jaxdarts.reports.draw import draw_cells
     from jaxdarts.reports.graphs import to_dot, to_mermaid
     from jaxdarts.reports.regret import write_regret

@@ -13,7 +13,7 @@ from jaxdarts.runs.messages import say
 
 if TYPE_CHECKING:  # JAX is not imported before the restart with large pages
     from jaxdarts.methods import SearchState
-    from jaxdarts.plans.settings import EvaluateConfig
+    from jaxdarts.plans.training_settings import EvaluateConfig
     from jaxdarts.spaces import Architecture
 
 

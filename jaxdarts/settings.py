@@ -195,7 +195,7 @@ def options(annotation: Any) -> tuple[type, ...]:
 
 @functools.cache
 def descriptions(group: Any) -> dict[str, str]:
-    """The text below each field of a group, on one line."""
+    """The text below each field of a group, on one line; CHOICES stands for those that the field has."""
     found: dict[str, str] = {}
     for base in reversed(group.__mro__):
         if not dataclasses.is_dataclass(base):
@@ -205,4 +205,6 @@ def descriptions(group: Any) -> dict[str, str]:
         for field, text in zip(body.body, body.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
                 found[ast.unparse(field.target)] = " ".join(str(text.value.value).split())
+    for name, choices in group.choices().items():
+        found[name] = found[name].replace("CHOICES", ", ".join(choices))
     return found

@@ -12,7 +12,7 @@ from jaxdarts.runs.exit_codes import exit_code
 from jaxdarts.runs.messages import say
 
 if TYPE_CHECKING:  # JAX is not imported before the restart with large pages
-    from jaxdarts.plans.settings import TabulateConfig
+    from jaxdarts.plans.training_settings import TabulateConfig
     from jaxdarts.reports.table_record import Table
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from jaxdarts import paths
 from jaxdarts.errors import InputError
-from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.report import main as report_main
 from jaxdarts.reports.table_record import read_table
 from jaxdarts.runs.command_line import parse_search, read_config_file

@@ -22,7 +22,8 @@ from jaxdarts.checks import field_names
 from jaxdarts.errors import InputError
 from jaxdarts.json_files import read_lines
 from jaxdarts.plans.search import build_search
-from jaxdarts.plans.settings import EvaluateConfig, SearchConfig, TabulateConfig
+from jaxdarts.plans.search_settings import SearchConfig
+from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
 from jaxdarts.runs.command_line import ProcessOptions
 from jaxdarts.runs.engine import Surroundings, run_plan
 from jaxdarts.runs.interrupt import Interrupt

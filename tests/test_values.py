@@ -12,7 +12,8 @@ import pytest
 
 from jaxdarts.curvature import dominant_eigenvalue
 from jaxdarts.errors import InputError
-from jaxdarts.plans.settings import EvaluateConfig, SearchConfig, TabulateConfig
+from jaxdarts.plans.search_settings import SearchConfig
+from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
 from jaxdarts.spaces import DenseGenotype, DenseSpace, Genotype, SearchSpace, find_genotype
 from jaxdarts.spaces.nasbench201 import cells, parse_index
 from jaxdarts.values import number, plain, whole

@@ -1,4 +1,4 @@
-"""How does a loop run where nothing is traced? By Python: JAX would compile it anew at each call, and keep it."""
+"""How do a loop and a choice run where nothing is traced? By Python: JAX would compile them anew at each call."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ def while_loop(condition: Callable[[Carry], Any], body: Callable[[Carry], Carry]
     while condition(carry):
         carry = body(carry)
     return carry
+
+
+def cond(choice: jax.Array, yes: Callable[..., Carry], no: Callable[..., Carry], *operands: Any) -> Carry:
+    """`jax.lax.cond`. Under `vmap` both are computed."""
+    if _is_traced(choice, operands):
+        return jax.lax.cond(choice, yes, no, *operands)
+    return yes(*operands) if choice else no(*operands)
 
 
 def _is_traced(*trees: Any) -> bool:

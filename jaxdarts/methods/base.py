@@ -14,7 +14,7 @@ from jaxdarts.methods.relaxations import Alpha, Relaxation
 from jaxdarts.methods.verdict import History, Verdict, go_on, nowhere
 from jaxdarts.networks.functional import Context, Network
 from jaxdarts.networks.supernet import Weights
-from jaxdarts.spaces import Architecture, CellSpace
+from jaxdarts.spaces import Architecture, CellSpace, discretise
 from jaxdarts.tasks.base import Batch, Task, Totals
 
 Values: TypeAlias = dict[str, jax.Array]
@@ -51,6 +51,7 @@ class Problem:
     network: Network
     task: Task
     relaxation: Relaxation
+    weights_loss: Callable[[Weights], jax.Array] | None = None  # a term of both objectives, of the mixing weights alone
 
     def outer(self, params: Any, alpha: Alpha, view: View) -> tuple[jax.Array, Seen]:
         """The outer objective, normalised by the batch's own statistics, as a `Bilevel` takes it."""
@@ -77,6 +78,8 @@ class Problem:
         context = Context(True, key, view.values)
         outputs, stats, memory = self.network.apply(params, view.stats, weights, view.batch, view.memory, context)
         value, totals = loss(outputs, view.batch)
+        if self.weights_loss is not None:
+            value = value + self.weights_loss(weights)
         return value, Seen(totals, stats, memory)
 
     def measured(
@@ -141,6 +144,22 @@ Choose: TypeAlias = Callable[[SearchState, Judge, jax.Array], list[Candidate]]
 Schedule: TypeAlias = Callable[[int], float]
 
 
+Derive: TypeAlias = Callable[[CellSpace, Weights], Architecture]
+
+
+def strengths(weights: Weights) -> dict[str, np.ndarray]:
+    """What discretisation ranks by: an operation's weight, times its edge's if edges have any."""
+    found = {cell: np.asarray(value) for cell, value in weights.operations.items()}
+    if weights.edges is None:
+        return found
+    return {cell: value * np.asarray(weights.edges[cell])[:, None] for cell, value in found.items()}
+
+
+def strongest(space: CellSpace, weights: Weights) -> Architecture:
+    """DARTS' derivation, of the strongest operations and edges; see `discretise`."""
+    return discretise(space, strengths(weights))
+
+
 class Method(NamedTuple):
     """How a problem is solved. `init` and `step` are pure: jit, vmap and donate freely. The others have defaults.
 
@@ -156,7 +175,8 @@ class Method(NamedTuple):
     decide: Callable[[History], Verdict] = go_on  # a pure function of what was measured
     returnable: Callable[[History], Collection[int]] = nowhere  # the epochs that later verdicts may name
     learns: frozenset[str] = frozenset({"params", "alpha"})  # which of these the steps train; others aren't measured
-    choose: Choose | None = None  # the result, best first; None: by discretising the mean weights
+    derive: Derive = strongest  # (space, mean weights) -> the genotype that they stand for
+    choose: Choose | None = None  # the result, best first; None: the genotype derived
 
 
 class Ingredients(NamedTuple):
@@ -172,8 +192,11 @@ class MethodEntry(NamedTuple):
     build: Callable[[Ingredients], Method]
     says: str  # one sentence: how it decides
     settings: Sequence[type] = ()  # groups of settings of its own, frozen dataclasses
-    defaults: Mapping[str, Mapping[str, Any]] = {}  # by preset ("" for all): values of common settings that it changes
+    # Values of common settings that it changes: in any preset "", in one its name, in one and a space PRESET/SPACE.
+    defaults: Mapping[str, Mapping[str, Any]] = {}
+    draws: Mapping[str, str] = {}  # schedules of its own that a report shows: name -> heading
     learns_alpha: bool = True
+    takes_single_level: bool = True  # whether one gradient may train alpha and w
     network: Callable[[Any], Mapping[str, Any]] = lambda settings: {}  # what its supernet has that others have not
     members: Callable[[Any], Sequence[Mapping[str, Any]]] | None = None  # settings in which several searches differ
     some: Mapping[str, Any] = {}  # values of common settings that some of these searches have, whatever is asked for

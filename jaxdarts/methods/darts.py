@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdarts.bilevel import Bilevel, HypergradientFn, InnerStep, Parts, apply_update, value_and_gradients
+from jaxdarts.bilevel.loops import cond
 from jaxdarts.methods.base import Method, Problem, Schedule, SearchState, View
 from jaxdarts.methods.relaxations import Alpha
 from jaxdarts.tasks.base import Batch, Totals
@@ -26,6 +27,7 @@ def darts(
     schedules: Mapping[str, Schedule] = {},
     perturb: Callable[[Problem, SearchState, Alpha, View], Alpha] | None = None,
     weights_first: bool = False,
+    alpha_every: int = 1,
 ) -> Method:
     """DARTS with any hypergradient: `unrolled()` is its second order (exact), `first_order()` its first.
 
@@ -39,6 +41,7 @@ def darts(
       schedules: see `Method`.
       perturb: (problem, state, alpha, view) -> the alpha that the step on the weights sees instead; None: alpha.
       weights_first: take the step on the weights before that on alpha, as GDAS and others do.
+      alpha_every: with `weights_first`, steps on the weights for each on alpha, which comes after the last of them.
 
     Cost of a step: one hypergradient and one gradient. Under `jax.jit` a step is one program. Called as it is, it runs
     a few programs that are compiled once and shared (`Parts`), which compiles in less than half the time and runs about
@@ -49,6 +52,59 @@ def darts(
     inner, outer = problem.losses
     bilevel = Bilevel(train_loss=inner, valid_loss=outer)
     needs_key = "drop_path" in values or problem.network.needs_key or problem.relaxation.uses_key
+
+    def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, Totals]:
+        train_key, valid_key = step_keys(state.key, state.step) if needs_key else (None, None)
+        train = View(train_batch, state.stats, state.memory, state.values, train_key)
+        valid = View(valid_batch, state.stats, state.memory, state.values, valid_key)
+        params, opt_state, alpha, alpha_opt_state = state.params, state.opt_state, state.alpha, state.alpha_opt_state
+
+        def step_on_alpha() -> Any:
+            step = InnerStep(virtual_step, opt_state)
+            gradient, info = hypergradient(bilevel, step, params, alpha, train, valid)
+            return info.valid_loss, gradient, *apply_update(alpha_optimiser, gradient, alpha_opt_state, alpha)
+
+        def rest() -> Any:
+            nothing = jax.tree.map(jnp.zeros_like, alpha)
+            return jnp.zeros_like(loss), nothing, alpha, alpha_opt_state
+
+        count = jnp.ones((), jnp.int32)
+        if not weights_first:
+            outer_loss, alpha_gradient, alpha, alpha_opt_state = step_on_alpha()
+        seen_alpha = alpha if perturb is None else perturb(problem, state, alpha, train)
+        (loss, seen), (gradient, _) = value_and_gradients(inner, params, seen_alpha, train)
+        params, opt_state = apply_update(weight_optimiser, gradient, opt_state, params)
+        if weights_first and alpha_every == 1:
+            outer_loss, alpha_gradient, alpha, alpha_opt_state = step_on_alpha()
+        elif weights_first:
+            is_due = (state.step + 1) % alpha_every == 0
+            outer_loss, alpha_gradient, alpha, alpha_opt_state = cond(is_due, step_on_alpha, rest)
+            count = is_due.astype(jnp.int32)
+        new_state = SearchState(
+            params=params,
+            stats=seen.stats,
+            memory=seen.memory,
+            alpha=alpha,
+            opt_state=opt_state,
+            alpha_opt_state=alpha_opt_state,
+            method_state=state.method_state,
+            values=state.values,
+            key=state.key,
+            step=state.step + 1,
+        )
+        return new_state, report(problem, seen.totals, outer_loss, alpha_gradient, count)
+
+    init = initial(problem, weight_optimiser, alpha_optimiser, values)
+    return Method(problem, init, Parts().run(step), schedules)
+
+
+def initial(
+    problem: Problem,
+    weight_optimiser: optax.GradientTransformation,
+    alpha_optimiser: optax.GradientTransformation,
+    values: tuple[str, ...],
+) -> Callable[[jax.Array], SearchState]:
+    """`Method.init` of a method that trains the weights and alpha."""
 
     def init(key: jax.Array) -> SearchState:
         network_key, alpha_key, step_key = jax.random.split(key, 3)
@@ -64,39 +120,7 @@ def darts(
             values=values,
         )
 
-    def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, Totals]:
-        train_key, valid_key = step_keys(state.key, state.step) if needs_key else (None, None)
-        train = View(train_batch, state.stats, state.memory, state.values, train_key)
-        valid = View(valid_batch, state.stats, state.memory, state.values, valid_key)
-        params, opt_state, alpha, alpha_opt_state = state.params, state.opt_state, state.alpha, state.alpha_opt_state
-
-        def step_on_alpha() -> Any:
-            step = InnerStep(virtual_step, opt_state)
-            gradient, info = hypergradient(bilevel, step, params, alpha, train, valid)
-            return info, gradient, *apply_update(alpha_optimiser, gradient, alpha_opt_state, alpha)
-
-        if not weights_first:
-            info, alpha_gradient, alpha, alpha_opt_state = step_on_alpha()
-        seen_alpha = alpha if perturb is None else perturb(problem, state, alpha, train)
-        (_, seen), (gradient, _) = value_and_gradients(inner, params, seen_alpha, train)
-        params, opt_state = apply_update(weight_optimiser, gradient, opt_state, params)
-        if weights_first:
-            info, alpha_gradient, alpha, alpha_opt_state = step_on_alpha()
-        new_state = SearchState(
-            params=params,
-            stats=seen.stats,
-            memory=seen.memory,
-            alpha=alpha,
-            opt_state=opt_state,
-            alpha_opt_state=alpha_opt_state,
-            method_state=state.method_state,
-            values=state.values,
-            key=state.key,
-            step=state.step + 1,
-        )
-        return new_state, report(problem, seen.totals, info.valid_loss, alpha_gradient)
-
-    return Method(problem, init, Parts().run(step), schedules)
+    return init
 
 
 def step_keys(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -143,12 +167,11 @@ def train_totals(problem: Problem, totals: Totals) -> Totals:
     return {f"train_{name}" if name in problem.task.metrics else name: value for name, value in totals.items()}
 
 
-def report(problem: Problem, totals: Totals, alpha_loss: jax.Array, alpha_gradient: Alpha) -> Totals:
-    """What a step on both reports."""
-    return {**train_totals(problem, totals), **_outer(alpha_loss, alpha_gradient)}
+def report(problem: Problem, totals: Totals, outer_loss: jax.Array, alpha_gradient: Alpha, count: jax.Array) -> Totals:
+    """What a step on both reports; `count` is 0 where alpha rested."""
+    return {**train_totals(problem, totals), **_outer(outer_loss, alpha_gradient, count)}
 
 
 @jax.jit
-def _outer(alpha_loss: jax.Array, alpha_gradient: Alpha) -> Totals:
-    one = jnp.ones((), jnp.int32)
-    return {"alpha_loss": (alpha_loss, one), "hypergradient_norm": (optax.tree.norm(alpha_gradient), one)}
+def _outer(outer_loss: jax.Array, alpha_gradient: Alpha, count: jax.Array) -> Totals:
+    return {"alpha_loss": (outer_loss, count), "hypergradient_norm": (optax.tree.norm(alpha_gradient), count)}

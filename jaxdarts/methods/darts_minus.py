@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
-from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.checks import at_least
 from jaxdarts.methods.base import Ingredients, Method, MethodEntry
 from jaxdarts.methods.parts import gradient_method
+from jaxdarts.settings import Group
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda part: 1 - part,
@@ -20,7 +22,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 
 
 @dataclass(frozen=True)
-class DartsMinusSettings:
+class DartsMinusSettings(Group):
     """DARTS-"""
 
     auxiliary_skip_start: float = 1.0
@@ -29,13 +31,12 @@ class DartsMinusSettings:
     """How it goes towards 0, which it would reach after the last epoch: linear, cosine, slow_cosine (which falls late),
     or constant."""
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.auxiliary_skip_start < float("inf"):
-            raise InputError(
-                f"auxiliary_skip_start must be a finite number that is not negative; got {self.auxiliary_skip_start!r}"
-            )
-        if self.auxiliary_skip_schedule not in SCHEDULES:
-            raise unknown_choice("auxiliary_skip_schedule", self.auxiliary_skip_schedule, SCHEDULES)
+    checks: ClassVar = at_least(0, "auxiliary_skip_start")
+
+    @classmethod
+    def choices(cls) -> Mapping[str, Collection[str]]:
+        """The schedules."""
+        return {"auxiliary_skip_schedule": SCHEDULES}
 
 
 def build_darts_minus(ingredients: Ingredients) -> Method:
@@ -60,5 +61,6 @@ DARTS_MINUS = MethodEntry(
     "the strongest operations of alpha, which learned beside auxiliary skip connections that fade",
     settings=(DartsMinusSettings,),
     defaults={"": {"hypergradient": "first_order"}},
+    draws={"auxiliary_skip": "Coefficient of the auxiliary skip connections"},
     network=lambda settings: {"auxiliary_skip": True},
 )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from jaxdarts.errors import InputError, unknown_choice
+from jaxdarts.checks import positive
 from jaxdarts.methods.base import Ingredients, Method, MethodEntry
 from jaxdarts.methods.parts import gradient_method
 from jaxdarts.methods.relaxations import Alpha, Relaxation, tempered
 from jaxdarts.methods.schedules import TEMPERATURE_SCHEDULES
 from jaxdarts.networks.supernet import Weights
+from jaxdarts.settings import Group
 from jaxdarts.spaces import CellSpace
 
 TEMPERATURE = "gdas_temperature"  # the scheduled value
@@ -24,7 +25,7 @@ Draw = Callable[[jax.Array], Mapping[str, jax.Array]]
 
 
 @dataclass(frozen=True)
-class GdasSettings:
+class GdasSettings(Group):
     """GDAS"""
 
     gdas_temperature_start: float = 10.0
@@ -36,13 +37,12 @@ class GdasSettings:
     selected (only the sampled operation's weight has a gradient), dense (all operations are computed), or auto:
     what the authors' code does in the space, published in NAS-Bench-201 and selected in spaces of DARTS."""
 
-    def __post_init__(self) -> None:
-        for name in ("gdas_temperature_start", "gdas_temperature_end"):
-            value = getattr(self, name)
-            if not 0 < value < float("inf"):
-                raise InputError(f"{name} must be a finite number greater than 0; got {value!r}")
-        if self.gdas_gradient not in ("auto", *GRADIENTS):
-            raise unknown_choice("gdas_gradient", self.gdas_gradient, ("auto", *GRADIENTS))
+    checks: ClassVar = positive("gdas_temperature_start", "gdas_temperature_end")
+
+    @classmethod
+    def choices(cls) -> Mapping[str, Collection[str]]:
+        """The gradients of a sample."""
+        return {"gdas_gradient": ("auto", *GRADIENTS)}
 
 
 def soft_sample(
@@ -163,4 +163,5 @@ GDAS = MethodEntry(
     "the strongest operations of alpha, which learned from one sampled operation an edge",
     settings=(GdasSettings,),
     defaults=_DEFAULTS,
+    draws={TEMPERATURE: "Temperature of the samples"},
 )

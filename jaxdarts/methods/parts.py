@@ -7,7 +7,7 @@ differs from DARTS in one place says only that.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optax
@@ -17,15 +17,18 @@ from jaxdarts.bilevel import (
     HypergradientFn,
     add_temperature_decay,
     alpha_optimiser,
+    clip_by_global_norm,
+    resting,
     weight_optimiser,
 )
 from jaxdarts.methods import schedules
 from jaxdarts.methods.adaptive import going_back
-from jaxdarts.methods.base import Ingredients, Method, Schedule
+from jaxdarts.methods.base import Ingredients, Method, MethodEntry, Schedule
 from jaxdarts.methods.beta import beta_decay_of_operations
 from jaxdarts.methods.darts import darts
 from jaxdarts.methods.early_stopping import STOPPING_RULES, StoppingRule, make_rule, stopping
-from jaxdarts.methods.relaxations import Relaxation
+from jaxdarts.methods.relaxations import Relaxation, with_edges
+from jaxdarts.methods.single_level import single_level
 from jaxdarts.spaces import CellSpace
 
 EARLY_STOPPING: dict[str, Callable[[Method, Any], Method]] = {
@@ -44,24 +47,38 @@ def gradient_method(ingredients: Ingredients, relaxation: Relaxation | None = No
     Args:
       ingredients: the problem and the settings.
       relaxation: in the place of the problem's own.
-      options: of `darts`, in the place of those that the settings give; `values` and `schedules` are added to them.
+      options: of `darts`, in the place of those that the settings give; `values`, `schedules` and `penalties` (of
+        alpha) are added to them. Where alpha and the weights have one gradient, those of `single_level` alone count:
+        a method that needs others says so in its entry.
     """
     settings, problem = ingredients.settings, ingredients.problem
-    if relaxation is not None:
-        problem = dataclasses.replace(problem, relaxation=relaxation)
-    assert problem.space is not None
+    space, relaxation = problem.space, relaxation or problem.relaxation
+    assert space is not None
+    if settings.edge_normalisation:
+        relaxation = with_edges(space, relaxation, settings.alpha_init_scale)
+    problem = dataclasses.replace(problem, relaxation=relaxation)
     names = (*weight_values(settings), *_alpha_values(settings), *options.pop("values", ()))
-    own = options.pop("schedules", {})
+    every = {**weight_schedules(settings), **alpha_schedules(settings), **options.pop("schedules", {})}
+    penalties = options.pop("penalties", ())
     given: dict[str, Any] = {
-        "hypergradient": hypergradient(settings),
         "weight_optimiser": weights(settings),
-        "virtual_step": virtual_step(settings),
-        "alpha_optimiser": architecture(settings, problem.space),
-        **options,
+        "alpha_optimiser": architecture(settings, space, penalties),
+        "values": names,
+        "schedules": every,
     }
-    every = {**weight_schedules(settings), **alpha_schedules(settings), **own}
-    method = darts(problem, values=names, schedules=every, **given)
+    if settings.single_level:
+        own = {name: value for name, value in options.items() if name in given}
+        method = single_level(problem, **{**given, **own})
+    else:
+        ahead = {"hypergradient": hypergradient(settings), "virtual_step": virtual_step(settings)}
+        method = darts(problem, **{**given, **ahead, **options})
     return EARLY_STOPPING[settings.early_stopping](method, settings)
+
+
+def network_options(entry: MethodEntry, settings: Any) -> dict[str, Any]:
+    """What the supernet has beside what all have: by the method, and by the settings."""
+    parts = getattr(settings, "partial_channels", 1)
+    return {**entry.network(settings), **({"partial_channels": parts} if parts > 1 else {})}
 
 
 def weights(settings: Any) -> optax.GradientTransformationExtraArgs:
@@ -75,8 +92,9 @@ def virtual_step(settings: Any) -> optax.GradientTransformationExtraArgs:
 
 
 def _weights(settings: Any, clip_norm: float | None) -> optax.GradientTransformationExtraArgs:
-    nesterov = getattr(settings, "nesterov", False)
-    return weight_optimiser(settings.learning_rate, settings.momentum, settings.l2, clip_norm, nesterov=nesterov)
+    return weight_optimiser(
+        settings.learning_rate, settings.momentum, settings.l2, clip_norm, nesterov=settings.nesterov
+    )
 
 
 def hypergradient(settings: Any) -> HypergradientFn:
@@ -90,16 +108,19 @@ def hypergradient(settings: Any) -> HypergradientFn:
     return HYPERGRADIENTS[settings.hypergradient](**own.get(settings.hypergradient, {}))
 
 
-def architecture(settings: Any, space: CellSpace) -> optax.GradientTransformationExtraArgs:
-    """The optimiser of alpha; its schedules are `alpha_schedules`."""
+def architecture(
+    settings: Any, space: CellSpace, own: Sequence[optax.GradientTransformation] = ()
+) -> optax.GradientTransformationExtraArgs:
+    """The optimiser of alpha; its schedules are `alpha_schedules`. `own`: penalties of a method."""
     scheduled = alpha_schedules(settings)
-    penalties: list[optax.GradientTransformation] = []
+    clipped = settings.alpha_clip_norm is not None
+    penalties = [*([clip_by_global_norm(settings.alpha_clip_norm)] if clipped else []), *own]
     last: list[optax.GradientTransformation] = []
     if "alpha/beta_weight" in scheduled:
-        penalties = [beta_decay_of_operations(space, scheduled["alpha/beta_weight"](0), settings.beta_variant)]
+        penalties += [beta_decay_of_operations(space, scheduled["alpha/beta_weight"](0), settings.beta_variant)]
     if "alpha/temperature" in scheduled:
         last = [add_temperature_decay(scheduled["alpha/temperature"](0))]
-    return alpha_optimiser(
+    optimiser = alpha_optimiser(
         settings.alpha_learning_rate,
         settings.alpha_b1,
         settings.alpha_b2,
@@ -108,6 +129,7 @@ def architecture(settings: Any, space: CellSpace) -> optax.GradientTransformatio
         weight_decay=settings.alpha_weight_decay or None,
         last=last,
     )
+    return resting(optimiser) if "alpha/moves" in scheduled else optimiser
 
 
 def weight_values(settings: Any) -> tuple[str, ...]:
@@ -124,7 +146,7 @@ def weight_schedules(settings: Any) -> dict[str, Schedule]:
 
 
 def alpha_schedules(settings: Any) -> dict[str, Schedule]:
-    """Beta-Decay's weight and the temperature, where there are any."""
+    """Beta-Decay's weight, the temperature and the warm-up, where there are any."""
     found: dict[str, Schedule] = {}
     greatest, shape = greatest_beta_weight(settings), schedules.BETA_SCHEDULES[settings.beta_schedule]
     if greatest is not None:
@@ -133,6 +155,9 @@ def alpha_schedules(settings: Any) -> dict[str, Schedule]:
     temperature = temperature_schedule(settings)
     if temperature is not None:
         found["temperature" if settings.temperature_form == "softmax" else "alpha/temperature"] = temperature
+    if settings.alpha_warm_up:
+        first = round(settings.alpha_warm_up * settings.epochs)  # epoch in which alpha moves
+        found["alpha/moves"] = lambda epoch: float(epoch >= first)
     return found
 
 

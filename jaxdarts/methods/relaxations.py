@@ -12,6 +12,7 @@ from jaxdarts.networks import init_alpha, softmax_weights
 from jaxdarts.networks.supernet import Weights
 from jaxdarts.spaces import CellSpace
 
+EDGES = "edges"  # where alpha holds weights of edges, beside the cell types
 Alpha: TypeAlias = Any  # a pytree of float arrays; of DARTS float[edges, operations] by cell type
 
 
@@ -52,3 +53,40 @@ def as_given(init: Callable[[jax.Array], Alpha] = lambda key: {}) -> Relaxation:
     """No relaxation: what stands for alpha are mixing weights already, of which `init` makes the first."""
     weights = lambda alpha, values: Weights(alpha)  # noqa: E731
     return Relaxation(init, lambda alpha, values, key: Weights(alpha), weights)
+
+
+def with_edges(space: CellSpace, base: Relaxation, scale: float = 1e-3) -> Relaxation:
+    """`base` with weights of edges: a softmax over those that lead to a node (Xu et al. 2020, eq. 4).
+
+    Alpha has a leaf more for each cell type, float[edges] at `alpha["edges"][cell]`. A "temperature" divides it too.
+    `scale`: standard deviation of these at the start.
+    """
+
+    def init(key: jax.Array) -> Alpha:
+        alpha_key, edges_key = jax.random.split(key)
+        alpha = base.init(alpha_key)
+        keys = jax.random.split(edges_key, len(space.cell_types))
+        drawn = {
+            cell: scale * jax.random.normal(own, (space.num_edges,), alpha[cell].dtype)
+            for cell, own in zip(space.cell_types, keys, strict=True)
+        }
+        return {**alpha, EDGES: drawn}
+
+    def edges(alpha: Alpha, values: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        return {cell: edge_softmax(space, value) for cell, value in tempered(alpha[EDGES], values).items()}
+
+    def operations(alpha: Alpha) -> Alpha:
+        return {cell: alpha[cell] for cell in space.cell_types}
+
+    def sample(alpha: Alpha, values: Mapping[str, jax.Array], key: jax.Array | None) -> Weights:
+        return base.sample(operations(alpha), values, key)._replace(edges=edges(alpha, values))
+
+    def mean(alpha: Alpha, values: Mapping[str, jax.Array]) -> Weights:
+        return base.mean(operations(alpha), values)._replace(edges=edges(alpha, values))
+
+    return Relaxation(init, sample, mean, base.uses_key)
+
+
+def edge_softmax(space: CellSpace, beta: jax.Array) -> jax.Array:
+    """float[edges]: softmax over the edges that lead to the same node."""
+    return jnp.concatenate([jax.nn.softmax(beta[space.incoming(node)]) for node in range(space.num_nodes)])

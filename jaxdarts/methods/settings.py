@@ -48,11 +48,19 @@ class Alpha(Group):
     """Decoupled weight decay of alpha (AdamW), added after Adam and multiplied by alpha's learning rate."""
     alpha_init_scale: float = 1e-3
     """Standard deviation of alpha at the start."""
+    alpha_clip_norm: float | None = None
+    """Largest global norm of alpha's gradient, before L2 and Beta-Decay; None: any."""
+    alpha_warm_up: float = 0.0
+    """Part of the epochs, at the start, in which alpha rests and only w is trained; 0.3 is 15 of 50."""
+    single_level: bool = False
+    """Train alpha and w by one gradient of a batch of both parts of the data, instead of alternating between them:
+    there is no outer objective then."""
     checks: ClassVar = [
         *at_least(1, "unrolled_steps", "neumann_terms", "cg_max_steps"),
         *at_least(0, "cg_damping", "alpha_l2", "alpha_init_scale", "alpha_weight_decay"),
-        *positive("alpha_learning_rate", "finite_difference_radius"),
-        *unit("alpha_b1", "alpha_b2"),
+        *positive("alpha_learning_rate", "finite_difference_radius", "alpha_clip_norm"),
+        *unit("alpha_b1", "alpha_b2", "alpha_warm_up"),
+        Check("neumann_terms", lambda value: value <= 100, "at most 100"),
     ]
     uses: ClassVar = [
         Use(("unrolled_steps",), "hypergradient unrolled", lambda s: s.hypergradient == "unrolled"),
@@ -78,6 +86,26 @@ class Alpha(Group):
     def choices(cls) -> Mapping[str, Collection[str]]:
         """The hypergradients."""
         return {"hypergradient": HYPERGRADIENTS}
+
+    def check(self) -> None:
+        """Refuses what looks ahead where there is no inner objective to look ahead in."""
+        if self.single_level and self.hypergradient != "first_order":
+            raise InputError(
+                f"hypergradient must be first_order with single_level, which has one gradient for alpha and w; "
+                f"got {self.hypergradient!r}"
+            )
+
+
+@dataclass(frozen=True)
+class Channels(Group):
+    """Part of the channels, and weights of edges (Xu et al. 2020)."""
+
+    partial_channels: int = 1
+    """K: the first 1/K of a state's channels go through an edge's operations and the others pass by; divides the
+    channels. 1: all go through operations."""
+    edge_normalisation: bool = False
+    """Edges have weights too: a softmax over the edges that lead to a node."""
+    checks: ClassVar = at_least(1, "partial_channels")
 
 
 @dataclass(frozen=True)
@@ -203,5 +231,5 @@ class EarlyStopping(Group):
         return {"early_stopping": ("none", "stop", "go-back"), "es_rule": STOPPING_RULES}
 
 
-ALPHA_GROUPS = (Alpha, BetaDecay, Temperature, EarlyStopping)
+ALPHA_GROUPS = (Alpha, Channels, BetaDecay, Temperature, EarlyStopping)
 """Of every method that learns alpha."""

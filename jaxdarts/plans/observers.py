@@ -18,10 +18,9 @@ from jaxdarts.methods import StoppingRule, local_average
 from jaxdarts.methods.base import Method, Problem, Schedule, SearchState, View
 from jaxdarts.methods.relaxations import Relaxation
 from jaxdarts.nasbench201.benchmark import find_benchmark
-from jaxdarts.networks.supernet import Weights
 from jaxdarts.plans.base import Moment, Observer
 from jaxdarts.plans.judge import Measurer, StateJudge
-from jaxdarts.spaces import Architecture, CellSpace, discretise, genotype_from_json
+from jaxdarts.spaces import Architecture, CellSpace, genotype_from_json
 from jaxdarts.tasks.base import Stream, Task
 
 HessianProduct = Callable[[SearchState, Any], Any]
@@ -37,18 +36,11 @@ class CurvatureSettings(NamedTuple):
     rule: StoppingRule = StoppingRule()  # by whose reach eigenvalues are smoothed
 
 
-def strengths(weights: Weights) -> dict[str, np.ndarray]:
-    """What discretisation ranks by: an operation's weight, times its edge's if edges have any."""
-    found = {cell: np.asarray(value) for cell, value in weights.operations.items()}
-    if weights.edges is None:
-        return found
-    return {cell: value * np.asarray(weights.edges[cell])[:, None] for cell, value in found.items()}
-
-
-def genotype_of(problem: Problem, state: SearchState) -> Architecture:
+def genotype_of(method: Method, state: SearchState) -> Architecture:
     """The genotype that a state's mean weights stand for."""
+    problem = method.problem
     assert problem.space is not None
-    return discretise(problem.space, strengths(problem.mean_weights(state.alpha, state.values)))
+    return method.derive(problem.space, problem.mean_weights(state.alpha, state.values))
 
 
 def values_told(schedules: Mapping[str, Schedule], names: Sequence[str]) -> Observer:
@@ -64,11 +56,11 @@ def values_told(schedules: Mapping[str, Schedule], names: Sequence[str]) -> Obse
     return observe
 
 
-def genotype_told(problem: Problem) -> Observer:
+def genotype_told(method: Method) -> Observer:
     """The genotype, and how many skip connections it has."""
 
     def observe(moment: Moment) -> Mapping[str, Any]:
-        genotype = genotype_of(problem, moment.state)
+        genotype = genotype_of(method, moment.state)
         return {"genotype": genotype.to_json(), "skip_connections": genotype.count("skip_connect")}
 
     return observe

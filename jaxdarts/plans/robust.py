@@ -129,7 +129,7 @@ def retrain_settings(settings: Any, name: str) -> Any:
     L2, drop path, cutout and the auxiliary head are those of the evaluation's preset whatever the search's own are, as
     in the final training (Zela et al. 2020, appendix C), so that all candidates are treated alike.
     """
-    from jaxdarts.plans.settings import EvaluateConfig
+    from jaxdarts.plans.training_settings import EvaluateConfig
 
     shared: tuple[str, ...] = (
         "dataset",

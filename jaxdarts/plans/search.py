@@ -15,7 +15,7 @@ from jaxdarts.errors import InputError
 from jaxdarts.keys import run_keys
 from jaxdarts.methods import METHODS
 from jaxdarts.methods.base import Candidate, Ingredients, Method, Problem, SearchState
-from jaxdarts.methods.parts import alpha_schedules, describe_parts, stopping_rule, weight_schedules
+from jaxdarts.methods.parts import alpha_schedules, describe_parts, network_options, stopping_rule, weight_schedules
 from jaxdarts.methods.relaxations import softmax
 from jaxdarts.networks import OPERATIONS
 from jaxdarts.networks.macro import cells_text
@@ -109,7 +109,7 @@ def share(members: Sequence[Any], common: Any, space: CellSpace | None = None, t
     data = kind.search_data(settings, mesh)
     task = kind.search(data, settings, dtype)
     examples = examples_in_memory(settings.devices, together * settings.batch_size)
-    network = kind.relaxed(space, data, settings, dtype, examples, entry.network(settings))
+    network = kind.relaxed(space, data, settings, dtype, examples, network_options(entry, settings))
     scale = settings.alpha_init_scale if entry.learns_alpha else 0.0
     problem = Problem(space, network, task, softmax(space, scale, dtype))
     method = entry.build(Ingredients(problem, settings))
@@ -154,8 +154,8 @@ def _observers(shared: Shared, settings: Any, schedules: Mapping[str, Any]) -> l
     unknown |= dict.fromkeys(f"valid_{name}" for name in task.metrics)
     found: list[Observer] = [
         lambda moment: {name: moment.record.get(name) for name in unknown},
-        observers.values_told(schedules, _TOLD),
-        observers.genotype_told(shared.problem),
+        observers.values_told(schedules, (*_TOLD, *METHODS[settings.method].draws)),
+        observers.genotype_told(method),
     ]
     if "params" in method.learns:
         found.append(observers.part_measured(shared.measurer, task.valid, "valid", task))

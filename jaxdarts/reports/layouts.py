@@ -8,7 +8,8 @@ from jaxdarts import forms
 from jaxdarts.forms import NUMBER, Null
 from jaxdarts.methods import METHODS, STOPPING_RULES
 from jaxdarts.methods.schedules import BETA_SCHEDULES, TEMPERATURE_SCHEDULES
-from jaxdarts.plans.settings import EvaluateConfig, SearchConfig, TabulateConfig
+from jaxdarts.plans.search_settings import SearchConfig
+from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
 from jaxdarts.settings import Settings
 from jaxdarts.spaces.benchmark import DATA_SETS
 
@@ -51,6 +52,7 @@ _MEASURED = (
 EPOCH = {
     "epoch": int,
     **{f"{name}?": NUMBER for name in _MEASURED},
+    **{f"{name}?": NUMBER for entry in METHODS.values() for name in entry.draws},
     "alpha?": Null({str: [[NUMBER]]}),
     "alpha_edges?": {str: [NUMBER]},
     "genotype?": Null(forms.genotype),

@@ -17,7 +17,7 @@ from jaxdarts.json_files import raw_lines
 from jaxdarts.methods import StoppingRule, local_average
 from jaxdarts.methods.parts import stopping_rule
 from jaxdarts.paths import is_file, is_folder
-from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.reports.layouts import CHOICE, CONFIGS, DIAGNOSTICS, EPOCH, FACTS
 from jaxdarts.runs.events import ROLL_BACK, STOP, Event
 from jaxdarts.runs.store import CONFIG_FILE, EVENTS_FILE, METRICS_FILE, run_command

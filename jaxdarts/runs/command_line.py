@@ -64,7 +64,7 @@ def parse_search(argv: Sequence[str] | None = None) -> tuple[Any, ProcessOptions
     Raises:
       InputError: naming the flag, or the file and its key.
     """
-    from jaxdarts.plans.settings import SearchConfig
+    from jaxdarts.plans.search_settings import SearchConfig
 
     return parse(
         SearchConfig,
@@ -77,7 +77,7 @@ def parse_search(argv: Sequence[str] | None = None) -> tuple[Any, ProcessOptions
 
 def parse_evaluate(argv: Sequence[str] | None = None) -> tuple[Any, ProcessOptions]:
     """As `parse_search`, for the evaluate command."""
-    from jaxdarts.plans.settings import EvaluateConfig
+    from jaxdarts.plans.training_settings import EvaluateConfig
 
     return parse(
         EvaluateConfig,
@@ -89,7 +89,7 @@ def parse_evaluate(argv: Sequence[str] | None = None) -> tuple[Any, ProcessOptio
 
 def parse_tabulate(argv: Sequence[str] | None = None) -> tuple[Any, RunOptions]:
     """As `parse_search`, for the tabulate command."""
-    from jaxdarts.plans.settings import TabulateConfig
+    from jaxdarts.plans.training_settings import TabulateConfig
 
     return parse(
         TabulateConfig,

@@ -253,6 +253,8 @@ class StageRun:
         records = from_first(lambda: [{**record, "seconds": seconds} for record in records])
         for member, record in zip(self.members, records, strict=True):
             member.store.append(record)
+            if self.around.tensorboard:
+                member.store.write_scalars(record)
             if "genotype" in record:
                 member.store.write_json(f"genotypes/epoch_{epoch:04d}.json", record["genotype"])
         if not self.is_alone:

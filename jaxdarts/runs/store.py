@@ -28,6 +28,7 @@ from jaxdarts.json_files import (
     write_atomically,
 )
 from jaxdarts.paths import check_name, exists, is_file, is_folder
+from jaxdarts.runs import tensorboard
 from jaxdarts.runs.checkpoint import Checkpoints, Restored
 from jaxdarts.runs.lock import LOCK_FILE, lock_folder
 from jaxdarts.runs.processes import is_first, restore_in_all, shared_records
@@ -100,6 +101,12 @@ class Store:
             with one_line_errors("write", self.path / METRICS_FILE):
                 append_line(self.path / METRICS_FILE, line)
         self.records.append(line)
+
+    def write_scalars(self, record: Mapping[str, Any]) -> None:
+        """An epoch's numbers for TensorBoard."""
+        if self._writes:
+            with one_line_errors("write", self.path / tensorboard.FOLDER):
+                tensorboard.write_scalars(self.path, record)
 
     def load(self) -> None:
         """Reads the lines that are there, in all processes from the first."""

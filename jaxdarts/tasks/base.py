@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -60,5 +61,5 @@ def better(metric: Metric, a: float, b: float) -> bool:
 
 
 def means(totals: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
-    """The mean of every name."""
-    return {name: float(total) / float(weight) for name, (total, weight) in totals.items()}
+    """The mean of every name; not a number where the weight is 0."""
+    return {name: float(total) / float(weight) if weight else math.nan for name, (total, weight) in totals.items()}

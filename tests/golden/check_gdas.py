@@ -60,11 +60,10 @@ def check_gdas(own: Setting) -> Iterator[Row]:
         schedule = own.method("gdas").schedules["gdas_temperature"]
         found = {"tau_schedule": np.array([schedule(epoch) for epoch in range(own.settings.epochs)])}
         yield from array_rows("tau_schedule", found, arrays)
-    relaxation = method.problem.relaxation
-    yield from genotypes(own, "arch_str", relaxation, [alpha], [case.meta["arch_str"]])
+    yield from genotypes(own, "arch_str", method, [alpha], [case.meta["arch_str"]])
     if "cases" in arrays:
         alphas = [{"cell": value} for value in arrays["cases"]]
-        yield from genotypes(own, "cases", relaxation, alphas, case.meta["cases"])
+        yield from genotypes(own, "cases", method, alphas, case.meta["cases"])
 
 
 def _table(keys: list[jax.Array], noises: list[np.ndarray]) -> Draw:

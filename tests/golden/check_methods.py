@@ -19,9 +19,8 @@ from relative_errors import Row, array_rows, group_rows, relative_error
 
 from jaxdarts.bilevel import set_hyperparameters, value_and_gradients
 from jaxdarts.errors import InputError
-from jaxdarts.methods.base import Method, Problem, View
+from jaxdarts.methods.base import Method, Problem, View, strengths
 from jaxdarts.methods.relaxations import Alpha
-from jaxdarts.plans.observers import strengths
 
 
 def check_method(case: Case) -> Iterator[Row]:
@@ -93,16 +92,16 @@ def _pc_darts(own: Setting) -> Iterator[Row]:
     moves = method.schedules["alpha/moves"]
     yield from _step(own, method, alpha, {}, "frozen_step", moves(14))
     yield from _step(own, method, alpha, {}, "step", moves(15))
-    yield from genotypes(own, "genotype", relaxation, [alpha], [case.meta["genotype"]])
+    yield from genotypes(own, "genotype", method, [alpha], [case.meta["genotype"]])
     if "cases/alpha" in case.arrays:
         pairs = [
             (dict(zip(own.space.cell_types, a, strict=True)), dict(zip(own.space.cell_types, b, strict=True)))
             for a, b in zip(case.arrays["cases/alpha"], case.arrays["cases/beta"], strict=True)
         ]
         alphas = [_with_beta(*pair) for pair in pairs]
-        yield from genotypes(own, "cases", relaxation, alphas, case.meta["cases"])
+        yield from genotypes(own, "cases", method, alphas, case.meta["cases"])
         alphas = [_with_beta(a, {cell: 0 * value for cell, value in b.items()}) for a, b in pairs]
-        yield from genotypes(own, "cases_beta_zero", relaxation, alphas, case.meta["cases_beta_zero"])
+        yield from genotypes(own, "cases_beta_zero", method, alphas, case.meta["cases_beta_zero"])
 
 
 def _with_beta(alpha: Mapping[str, Any], beta: Mapping[str, Any]) -> Alpha:
@@ -130,9 +129,9 @@ def _darts_minus(own: Setting) -> Iterator[Row]:
         found = {"": np.array([schedule(epoch) for epoch in range(len(reference))])}
         yield Row(f"schedule/{name}", relative_error(found, {"": reference}))
     alphas = [dict(zip(own.space.cell_types, value, strict=True)) for value in case.arrays.get("cases", ())]
-    yield from genotypes(own, "genotype", problem.relaxation, [alpha], [case.meta["genotype"]])
+    yield from genotypes(own, "genotype", method, [alpha], [case.meta["genotype"]])
     if alphas:
-        yield from genotypes(own, "cases", problem.relaxation, alphas, case.meta["cases"])
+        yield from genotypes(own, "cases", method, alphas, case.meta["cases"])
 
 
 CHECKS: dict[str, tuple[str, Callable[[Setting], Iterator[Row]]]] = {

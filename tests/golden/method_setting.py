@@ -18,35 +18,12 @@ from jaxdarts.errors import InputError
 from jaxdarts.interop import from_torch, network_of, to_torch
 from jaxdarts.methods import METHODS
 from jaxdarts.methods.base import Ingredients, Method, Problem, SearchState, View
-from jaxdarts.methods.relaxations import Alpha, Relaxation, softmax
+from jaxdarts.methods.relaxations import Alpha, softmax
 from jaxdarts.networks import Supernet
 from jaxdarts.networks.functional import relaxed_network
-from jaxdarts.plans.observers import strengths
-from jaxdarts.spaces import Architecture, CellSpace, DenseGenotype, Genotype, discretise
+from jaxdarts.plans.search_settings import SearchConfig
+from jaxdarts.spaces import Architecture, CellSpace, DenseGenotype, Genotype
 from jaxdarts.tasks.classification import Batch, bare_task, loss
-
-# What no file changes; the method's own settings have their defaults.
-SETTINGS: dict[str, Any] = {
-    "hypergradient": "first_order",
-    "finite_difference_radius": 1e-2,
-    "unrolled_steps": 1,
-    "neumann_terms": 2,
-    "cg_max_steps": 10,
-    "cg_damping": 1e-2,
-    "epochs": 50,
-    "learning_rate_min": 0.0,
-    "alpha_weight_decay": 0.0,
-    "alpha_init_scale": 1e-3,
-    "beta_weight": None,
-    "beta_schedule": "linear",
-    "temperature_start": 1.0,
-    "temperature_end": None,
-    "temperature_schedule": "constant",
-    "temperature_form": "softmax",
-    "drop_path": 0.0,
-    "clip_virtual_step": False,
-    "early_stopping": "none",
-}
 
 
 class Setting(NamedTuple):
@@ -95,7 +72,11 @@ def read_setting(case: Case, name: str) -> Setting:
     network = network._replace(init=lambda key: (params, stats))
     task = bare_task()._replace(loss=_loss_and_logits, inner_loss=_loss_and_logits)
     problem = Problem(space, network, task, softmax(space, dtype=jnp.float64))
-    settings = SETTINGS | {
+    settings = SearchConfig(method=name).flat() | {
+        # What no file changes; the method's own settings have their defaults.
+        "hypergradient": "first_order",
+        "epochs": 50,
+        "learning_rate_min": 0.0,
         "learning_rate": meta["lr"],
         "momentum": meta["momentum"],
         "nesterov": meta.get("nesterov", False),
@@ -106,8 +87,6 @@ def read_setting(case: Case, name: str) -> Setting:
         "alpha_b2": meta["alpha_betas"][1],
         "alpha_l2": meta["alpha_weight_decay"],
     }
-    for own in METHODS[name].settings:
-        settings |= dataclasses.asdict(own())
     return Setting(case, space, module, problem, SimpleNamespace(**settings), params, stats, *batches)
 
 
@@ -146,13 +125,11 @@ def by_cell(name: str, ours: Mapping[str, Any], case: Case) -> Iterator[Row]:
         yield Row(name, relative_error(same_keys(name, ours, reference), reference))
 
 
-def genotypes(
-    own: Setting, name: str, relaxation: Relaxation, alphas: list[Alpha], expected: list[Any]
-) -> Iterator[Row]:
+def genotypes(own: Setting, name: str, method: Method, alphas: list[Alpha], expected: list[Any]) -> Iterator[Row]:
     """Whether each alpha gives the genotype that the reference derived."""
     right = len(alphas) == len(expected)
     for alpha, value in zip(alphas, expected, strict=False):
-        genotype = discretise(own.space, strengths(relaxation.mean(alpha, {})))
+        genotype = method.derive(own.space, method.problem.mean_weights(alpha, {}))
         right = right and genotype == _architecture(value)
     yield Row(name, 0.0 if right else np.inf)
 

@@ -88,5 +88,5 @@ def test_at_0_it_is_darts() -> None:
 def test_wrong_settings() -> None:
     with pytest.raises(InputError, match="unknown auxiliary_skip_schedule 'linaer'.*did you mean 'linear'"):
         DartsMinusSettings(auxiliary_skip_schedule="linaer")
-    with pytest.raises(InputError, match="auxiliary_skip_start must be a finite number that is not negative; got -1"):
+    with pytest.raises(InputError, match="auxiliary_skip_start must be at least 0; got -1"):
         DartsMinusSettings(auxiliary_skip_start=-1)

@@ -20,10 +20,10 @@ from jaxdarts.bilevel import weight_optimiser as make_weight_optimiser
 from jaxdarts.methods import METHODS, Method, Problem, SearchState
 from jaxdarts.methods.base import Ingredients
 from jaxdarts.methods.images import SearchProblem, train_mode_loss
-from jaxdarts.methods.parts import EARLY_STOPPING
+from jaxdarts.methods.parts import EARLY_STOPPING, network_options
 from jaxdarts.methods.settings import TEMPERATURE_FORMS
 from jaxdarts.networks import Supernet
-from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.runs.checkpoint import Checkpoints
 from jaxdarts.spaces import SearchSpace
 from jaxdarts.tasks.base import Totals, means
@@ -47,7 +47,9 @@ def make(
     settings = SearchConfig(**SearchConfig.used(FIXED, {"method": method, **own}))
     entry = METHODS[method]
     if problem is None:
-        supernet = Supernet(space, num_classes=3, channels=4, num_cells=1, remat=remat, **entry.network(settings))
+        supernet = Supernet(
+            space, num_classes=3, channels=4, num_cells=1, remat=remat, **network_options(entry, settings)
+        )
         problem = SearchProblem(space, supernet, (8, 8, 1), compute_dtype=compute_dtype)
     return entry.build(Ingredients(problem, settings))
 
@@ -160,7 +162,7 @@ def test_every_method_takes_every_part(
 ) -> None:
     parts, problem = shared
     own = {"hypergradient": hypergradient, **COMBINATIONS[hypergradient]}
-    network = METHODS[method].network(SearchConfig(method=method, **own))
+    network = network_options(METHODS[method], SearchConfig(method=method, **own))
     search = make(method, problem=problem(**network), **own)
     step = parts.run(search.step)
     states = [started(search)]

@@ -9,9 +9,8 @@ import pytest
 
 from jaxdarts.bilevel import get_hyperparameters
 from jaxdarts.errors import InputError
-from jaxdarts.methods.pc_darts import PcDartsSettings, edge_softmax, with_edges
-from jaxdarts.methods.relaxations import softmax
-from jaxdarts.plans.observers import strengths
+from jaxdarts.methods.base import strengths
+from jaxdarts.methods.relaxations import edge_softmax, softmax, with_edges
 from jaxdarts.spaces import SearchSpace, discretise
 from tests.methods.making import RAGGED, at_epoch, batches, make, settings_of, started
 
@@ -96,6 +95,6 @@ def test_published_settings_and_wrong_ones() -> None:
     with pytest.raises(InputError, match="partial_channels must divide channels, 6; got 4"):
         make("pc-darts", channels=6)
     with pytest.raises(InputError, match="partial_channels must be at least 1; got 0"):
-        PcDartsSettings(partial_channels=0)
+        make("pc-darts", partial_channels=0)
     with pytest.raises(InputError, match="alpha_warm_up must be at least 0 and less than 1; got 15"):
-        PcDartsSettings(alpha_warm_up=15)
+        make("pc-darts", alpha_warm_up=15)

@@ -89,7 +89,7 @@ def test_every_step_draws_anew_and_trains_through_that_architecture_alone() -> N
     for _ in range(12):
         before, (state, info) = state, step(state, train, valid)
         seen.add(np.asarray(state.alpha["normal"]).tobytes())
-        problem = SearchProblem(SPACE, Supernet(SPACE, 3, 2, 1), (8, 8, 1))
+        problem = SearchProblem(SPACE, Supernet(SPACE, 3, 4, 1), (8, 8, 1))
         problem = dataclasses.replace(problem, relaxation=as_given())
         loss, _ = train_mode_loss(problem, before.params, state.alpha, train, batch_stats=before.stats)
         np.testing.assert_allclose(means(info)["train_loss"], loss, rtol=1e-5)

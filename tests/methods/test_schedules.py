@@ -20,7 +20,7 @@ from jaxdarts.methods.parts import alpha_schedules
 from jaxdarts.methods.schedules import BETA_SCHEDULES, TEMPERATURE_SCHEDULES
 from jaxdarts.plans.judge import StateJudge
 from jaxdarts.plans.observers import genotype_of
-from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.reports import write
 from jaxdarts.reports.run_record import read_run
 from jaxdarts.runs import engine

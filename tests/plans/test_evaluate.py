@@ -19,7 +19,7 @@ from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.evaluate import EvaluationResult, choose_genotype, run_evaluation
 from jaxdarts.json_files import read_lines as read_metrics
 from jaxdarts.plans.evaluate import best_epoch, build_evaluation
-from jaxdarts.plans.settings import EvaluateConfig
+from jaxdarts.plans.training_settings import EvaluateConfig
 from jaxdarts.runs import engine
 from jaxdarts.search import run_search
 from jaxdarts.spaces import GENOTYPES, find_genotype

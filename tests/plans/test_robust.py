@@ -22,7 +22,7 @@ from jaxdarts.methods import METHODS, Stop
 from jaxdarts.plans import robust, search
 from jaxdarts.plans.evaluate import build_evaluation
 from jaxdarts.plans.members import member_settings
-from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.reports import write
 from jaxdarts.reports.sweep_record import read_result
 from jaxdarts.runs import engine

@@ -13,7 +13,8 @@ from jaxdarts.checks import field_names
 from jaxdarts.errors import InputError
 from jaxdarts.methods import METHODS, StoppingRule
 from jaxdarts.methods.parts import stopping_rule
-from jaxdarts.plans.settings import EvaluateConfig, SearchConfig, TabulateConfig
+from jaxdarts.plans.search_settings import SearchConfig
+from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
 from jaxdarts.runs.command_line import parse_evaluate, parse_search, parse_tabulate
 from jaxdarts.settings import Settings, field_types, options
 
@@ -239,6 +240,8 @@ OTHER_VALUES: dict[str, Any] = {
     "method": None,
     "preset": "paper",
     "remat": "off",
+    "channels": 16,
+    "partial_channels": 2,
     "learning_rate_min": 0.002,
     "l2": 0.002,
     "ada_factor": 5.0,
@@ -272,6 +275,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "beta_variant": {"beta_weight": 1.0},
     "temperature_schedule": {"temperature_end": 2.0},
     "temperature_form": {"temperature_end": 2.0},
+    "single_level": {"hypergradient": "first_order"},
     "cutout_length": {"cutout": True},
     **dict.fromkeys(("es_rule", "es_window", "es_lag", "es_threshold", "es_first_epoch"), {"early_stopping": "stop"}),
     **dict.fromkeys(("ada_factor", "ada_max_l2"), {"early_stopping": "go-back"}),

@@ -16,7 +16,7 @@ import pytest
 
 from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.evaluate import run_evaluation
-from jaxdarts.plans.settings import EvaluateConfig
+from jaxdarts.plans.training_settings import EvaluateConfig
 from jaxdarts.reports.table import write_table_report
 from jaxdarts.reports.table_record import Entry, read_table
 from jaxdarts.runs.command_line import parse_tabulate

@@ -15,7 +15,8 @@ import pytest
 from jaxdarts.errors import InputError
 from jaxdarts.evaluate import main as evaluate
 from jaxdarts.methods import METHODS
-from jaxdarts.plans.settings import EvaluateConfig, SearchConfig, TabulateConfig
+from jaxdarts.plans.search_settings import SearchConfig
+from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
 from jaxdarts.runs.command_line import ProcessOptions, RunOptions, parse_evaluate, parse_search, parse_tabulate
 from jaxdarts.runs.store import check_resumable, check_same_settings, create
 from jaxdarts.search import main as search

@@ -21,7 +21,7 @@ from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.json_files import read_lines as read_metrics
 from jaxdarts.methods.parts import weight_schedules
 from jaxdarts.plans import observers
-from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.runs import engine
 from jaxdarts.search import SearchResult, run_search
 from jaxdarts.spaces import discretise, load_genotype, load_space

@@ -15,7 +15,7 @@ from jaxdarts.evaluate import run_evaluation
 from jaxdarts.json_files import read_lines
 from jaxdarts.plans import observers
 from jaxdarts.plans.judge import Measurer
-from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.search import SearchResult, run_search
 from jaxdarts.spaces import load_genotype
 from jaxdarts.tabulate import run_tabulation

@@ -18,7 +18,7 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.json_files import read_lines
-from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.sweep import connection as sweep_connection
 from jaxdarts.runs.sweep.cluster import RayExecutor, _Cluster

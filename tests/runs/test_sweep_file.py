@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from jaxdarts.errors import InputError
-from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.runs.sweep.file import read_sweep, run_name
 
 CONFIGS = Path(__file__).parents[2] / "configs"

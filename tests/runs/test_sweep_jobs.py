@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.lock import is_in_use, lock_folder
 from jaxdarts.runs.sweep.jobs import Ended, Job, LocalExecutor, Stage, Started
@@ -79,7 +79,7 @@ TWICE = '''
 import os, sys
 from pathlib import Path
 from jaxdarts.runs.interrupt import catch_interrupts
-from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.runs.sweep.jobs import Job, LocalExecutor, Stage
 
 child = """

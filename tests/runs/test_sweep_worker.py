@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxdarts.plans.settings import EvaluateConfig
+from jaxdarts.plans.training_settings import EvaluateConfig
 from jaxdarts.runs.sweep import worker as sweep_worker
 from jaxdarts.runs.sweep.jobs import Job, Stage
 from jaxdarts.runs.sweep.worker import Board, Place, absolute, make_inspection, run_environment, unseen, work

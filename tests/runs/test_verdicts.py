@@ -14,7 +14,7 @@ from jaxdarts.bilevel import get_hyperparameters, set_hyperparameters
 from jaxdarts.errors import RunError
 from jaxdarts.json_files import read_lines as read_metrics
 from jaxdarts.plans import search as search_plan
-from jaxdarts.plans.settings import SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.reports import write
 from jaxdarts.runs import engine
 from jaxdarts.search import SearchResult, run_search

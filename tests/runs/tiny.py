@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jaxdarts.plans.settings import EvaluateConfig, SearchConfig, TabulateConfig
+from jaxdarts.plans.search_settings import SearchConfig
+from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
 
 SPACE_FILE = """
 num_nodes = 1

@@ -17,7 +17,8 @@ from typing import Any
 from jaxdarts.errors import InputError
 from jaxdarts.methods import METHODS
 from jaxdarts.paths import read_text
-from jaxdarts.plans.settings import EvaluateConfig, SearchConfig
+from jaxdarts.plans.search_settings import SearchConfig
+from jaxdarts.plans.training_settings import EvaluateConfig
 from jaxdarts.settings import field_types, options
 
 TABLES = ("search", "variants", "grid", "evaluate")

@@ -1,4 +1,4 @@
-"""What can be chosen about a search, a training, a table?"""
+"""What can be chosen about a search?"""
 
 from __future__ import annotations
 
@@ -6,24 +6,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from jaxdarts.checks import Check, at_least, field_names, positive, unit
+from jaxdarts.checks import at_least, field_names, unit
 from jaxdarts.errors import InputError, unknown_choice
 from jaxdarts.methods import METHODS
 from jaxdarts.methods.settings import ALPHA_GROUPS
+from jaxdarts.plans.common_settings import PAPER_DATA, Resumable, Sgd
 from jaxdarts.settings import Group, Settings, Use
-from jaxdarts.tasks.settings import SearchData, TrainingData
+from jaxdarts.tasks.settings import SearchData
 
-PRECISIONS = ("float32", "float64", "bfloat16")
 REMATS = ("auto", "on", "off")
 STEP_COMPILATIONS = ("auto", "whole", "parts")
 POPULATION_MAPPINGS = ("auto", "vmap", "map")
-
-
-def _check_falls(rates: Any) -> None:
-    if rates.learning_rate_min > rates.learning_rate:
-        raise InputError(
-            f"learning_rate_min must be at most learning_rate ({rates.learning_rate}); got {rates.learning_rate_min}"
-        )
 
 
 @dataclass(frozen=True)
@@ -33,8 +26,7 @@ class What(Group):
     space: str = "s1"
     """Search space: darts, s1, s2, s3, s4, s5, nasbench201, or the path of a .toml file."""
     method: str = "darts"
-    """Search method: darts, darts-es, darts-ada, beta-darts, r-darts-l2, r-darts-dp, gdas, pc-darts, darts-minus,
-    random-ws, random."""
+    """Search method: CHOICES."""
     preset: str = "quick"
     """Where the values not given come from: quick, for minutes on a laptop, or paper, the published settings."""
 
@@ -72,32 +64,14 @@ class Size(Group):
 
 
 @dataclass(frozen=True)
-class WeightOptimiser(Group):
+class WeightOptimiser(Sgd):
     """Training of the network's weights."""
 
-    learning_rate: float = 0.025
-    """Learning rate of w in the first epoch."""
     learning_rate_min: float = 0.001
     """Where the cosine schedule of the learning rate ends."""
-    momentum: float = 0.9
-    """Momentum of w's SGD."""
-    nesterov: bool = False
-    """Nesterov's momentum instead of the heavy ball's."""
-    l2: float = 3e-4
-    """L2 factor of w, added to the gradient before the momentum."""
-    clip_norm: float = 5.0
-    """Largest global norm of w's gradient."""
     drop_path: float = 0.0
     """Largest drop-path probability; it rises linearly from 0 in the first epoch to this in the last."""
-    checks: ClassVar = [
-        *positive("learning_rate", "clip_norm"),
-        *at_least(0, "learning_rate_min", "l2"),
-        *unit("momentum", "drop_path"),
-    ]
-
-    def check(self) -> None:
-        """Refuses a schedule that rises."""
-        _check_falls(self)
+    checks: ClassVar = [*Sgd.checks, *unit("drop_path")]
 
 
 @dataclass(frozen=True)
@@ -170,166 +144,17 @@ class BenchmarkTable(Group):
 
 
 @dataclass(frozen=True)
-class Run(Group):
+class Run(Resumable):
     """The run itself."""
 
-    seed: int = 0
-    """Everything random follows from it."""
-    precision: str = "float32"
-    """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, alpha,
-    statistics and optimisers are float32."""
-    devices: int = 1
-    """Devices that every batch is split over: the first ones, of each process where there are several. The result is
-    that of one device, up to rounding."""
     step_compilation: str = "auto"
     """whole (one program a step), parts (a gradient and a product program, each used several times: compiles in half
     the time), or auto: parts on a CPU, whole elsewhere."""
-    checkpoint_every_minutes: float = 5.0
-    """Minutes between checkpoints inside an epoch; the end of an epoch is always saved."""
-    checkpoints_to_keep: int = 3
-    """Newest checkpoints that are kept, beside those that the method may go back to."""
-    tensorboard: bool = False
-    """Also write the metrics for TensorBoard (extra `tensorboard`)."""
-    checks: ClassVar = [
-        *at_least(1, "devices", "checkpoints_to_keep"),
-        *at_least(0, "checkpoint_every_minutes"),
-        Check("seed", lambda value: 0 <= value < 2**32, "between 0 and 4294967295"),
-    ]
 
     @classmethod
     def choices(cls) -> Mapping[str, Collection[str]]:
         """How precisely, and in how many programs."""
-        return {"precision": PRECISIONS, "step_compilation": STEP_COMPILATIONS}
-
-
-@dataclass(frozen=True)
-class Subject(Group):
-    """What is trained."""
-
-    genotype: str = ""
-    """What is trained: a published genotype's name such as DARTS_V2, a file (genotype.json, or the PyTorch codes'
-    Genotype(...) text), that text itself, or the folder of a search."""
-    space: str | None = None
-    """Search space (a name or the path of a .toml file) that the genotype must belong to; None: any."""
-    preset: str = "quick"
-    """Where the values not given come from: quick, for minutes on a laptop, or paper, the published settings."""
-    checks: ClassVar = [Check("genotype", bool, "a name such as DARTS_V2, a file or the folder of a search")]
-
-
-@dataclass(frozen=True)
-class TrainingSize(Group):
-    """Size of the training."""
-
-    epochs: int = 15
-    """Passes over the training data; both schedules span them."""
-    batch_size: int = 32
-    """Examples in a batch."""
-    channels: int = 8
-    """Channels of the first cell; the stem has three times as many, of nasbench201 as many."""
-    cells: int = 5
-    """Cells in the network, at least 3: numbers cells // 3 and 2 * cells // 3 are reduction cells. Of nasbench201 in
-    each of its three stages, at least 1."""
-    checks: ClassVar = at_least(1, "epochs", "batch_size", "channels", "cells")
-
-
-@dataclass(frozen=True)
-class TrainingOptimiser(Group):
-    """Training of the network's weights."""
-
-    learning_rate: float = 0.025
-    """Learning rate in the first epoch."""
-    learning_rate_min: float = 0.0
-    """Where the cosine schedule of the learning rate ends."""
-    momentum: float = 0.9
-    """Momentum of SGD."""
-    nesterov: bool = False
-    """Nesterov's momentum instead of the heavy ball's."""
-    l2: float = 3e-4
-    """L2 factor, added to the gradient before the momentum."""
-    clip_norm: float = 5.0
-    """Largest global norm of the gradient."""
-    drop_path: float = 0.2
-    """Largest drop-path probability: epoch e of E, counted from 0, has e / E of it. Identities are never dropped."""
-    auxiliary_weight: float = 0.4
-    """Weight of the auxiliary head's loss; 0 leaves the head out. Networks of nasbench201 have none."""
-    checks: ClassVar = [
-        *positive("learning_rate", "clip_norm"),
-        *at_least(0, "learning_rate_min", "l2", "auxiliary_weight"),
-        *unit("momentum", "drop_path"),
-    ]
-
-    def check(self) -> None:
-        """Refuses a schedule that rises."""
-        _check_falls(self)
-
-
-@dataclass(frozen=True)
-class TrainingRun(Group):
-    """The run itself."""
-
-    seed: int = 0
-    """Everything random follows from it."""
-    precision: str = "float32"
-    """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, statistics
-    and the optimiser are float32."""
-    test_every: int = 1
-    """Epochs between tests; the last epoch and those that are the best so far on held-out data are always tested."""
-    devices: int = 1
-    """Devices that every batch is split over: the first ones, of each process where there are several. The result is
-    that of one device, up to rounding."""
-    checkpoint_every_minutes: float = 5.0
-    """Minutes between checkpoints inside an epoch; the end of an epoch is always saved."""
-    checkpoints_to_keep: int = 3
-    """Newest checkpoints that are kept."""
-    tensorboard: bool = False
-    """Also write the metrics for TensorBoard (extra `tensorboard`)."""
-    checks: ClassVar = [
-        *at_least(1, "devices", "checkpoints_to_keep", "test_every"),
-        *at_least(0, "checkpoint_every_minutes"),
-        Check("seed", lambda value: 0 <= value < 2**32, "between 0 and 4294967295"),
-    ]
-
-    @classmethod
-    def choices(cls) -> Mapping[str, Collection[str]]:
-        """How precisely."""
-        return {"precision": PRECISIONS}
-
-
-@dataclass(frozen=True)
-class Tabulated(Group):
-    """What is trained."""
-
-    space: str = "s5"
-    """Search space whose architectures are all trained: a name or the path of a .toml file."""
-    seeds: int = 1
-    """Trainings of every architecture, with the seeds `seed`, `seed` + 1, ..."""
-    most_architectures: int = 1000
-    """A space with more of them is refused."""
-    preset: str = "quick"
-    """Where the values not given come from: quick, for minutes on a laptop, or paper, the published settings."""
-
-    checks: ClassVar = at_least(1, "seeds", "most_architectures")
-
-
-@dataclass(frozen=True)
-class TableRun(Group):
-    """The run itself."""
-
-    seed: int = 0
-    """Everything random follows from it."""
-    precision: str = "float32"
-    """float32, float64, or bfloat16: what goes through the network in a step is bfloat16, and the weights, statistics
-    and the optimiser are float32."""
-
-    checks: ClassVar = [Check("seed", lambda value: 0 <= value < 2**32, "between 0 and 4294967295")]
-
-    @classmethod
-    def choices(cls) -> Mapping[str, Collection[str]]:
-        """How precisely."""
-        return {"precision": PRECISIONS}
-
-
-_PAPER_DATA = {"dataset": "cifar10", "image_size": None, "limit": None, "crop_padding": 4}
+        return {**super().choices(), "step_compilation": STEP_COMPILATIONS}
 
 
 class SearchConfig(Settings):
@@ -344,7 +169,7 @@ class SearchConfig(Settings):
     presets = {
         "quick": {},
         "paper": {
-            **_PAPER_DATA,
+            **PAPER_DATA,
             "epochs": 50,
             "batch_size": 64,
             "channels": 16,
@@ -381,8 +206,10 @@ class SearchConfig(Settings):
     def defaults(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """The preset's values, and what the method changes of them."""
         found = super().defaults(values)
-        changes = METHODS[values.get("method", "darts")].defaults
-        return {**found, **changes.get("", {}), **changes.get(found["preset"], {})}
+        changes, space = METHODS[values.get("method", "darts")].defaults, values.get("space", What.space)
+        for name in ("", found["preset"], f"{found['preset']}/{space}"):
+            found |= changes.get(name, {})
+        return found
 
     @classmethod
     def unknown(cls, name: str, values: Mapping[str, Any]) -> InputError:
@@ -406,6 +233,10 @@ class SearchConfig(Settings):
 
     def check_together(self) -> None:
         """What a method needs of settings of other groups."""
+        if hasattr(self, "partial_channels") and self.channels % self.partial_channels:
+            raise InputError(f"partial_channels must divide channels, {self.channels}; got {self.partial_channels}")
+        if getattr(self, "single_level", False) and not METHODS[self.method].takes_single_level:
+            raise InputError(f"single_level cannot be used by method {self.method!r}, whose two steps differ")
         early = getattr(self, "early_stopping", "none")
         if early == "go-back":
             if self.l2 == 0:
@@ -446,64 +277,3 @@ class SearchConfig(Settings):
             cells = "cells" if blocks == self.cells else "the blocks of the network"
             raise InputError(f"remat must be at most {cells} ({blocks}); got {self.remat}")
         check_members(self)
-
-
-class EvaluateConfig(Settings):
-    """Everything that decides an evaluation's result. `EvaluateConfig(genotype=...)` is the preset `quick`.
-
-    The values of `paper` are those of Liu et al. 2019 for CIFAR-10, with which Zela et al. 2020 evaluate too, whatever
-    the search's own L2 and drop path were (their appendix C); for their sizes see configs/evaluate.
-    """
-
-    command = "evaluate"
-    presets = {
-        "quick": {},
-        "paper": {
-            **_PAPER_DATA,
-            "epochs": 600,
-            "batch_size": 96,
-            "channels": 36,
-            "cells": 20,
-            "cutout_length": 16,
-        },
-    }
-
-    @classmethod
-    def group_types(cls, values: Mapping[str, Any]) -> Sequence[type]:
-        """The same for all."""
-        return (Subject, TrainingData, TrainingSize, TrainingOptimiser, TrainingRun)
-
-
-class TabulateConfig(Settings):
-    """Everything that decides a table. `TabulateConfig()` is S5 with the preset `quick`.
-
-    Every architecture is trained as `EvaluateConfig` with the same values trains a genotype.
-    """
-
-    command = "tabulate"
-    presets = EvaluateConfig.presets
-
-    @classmethod
-    def group_types(cls, values: Mapping[str, Any]) -> Sequence[type]:
-        """The same for all."""
-        return (Tabulated, TrainingData, TrainingSize, TrainingOptimiser, TableRun)
-
-    def check_together(self) -> None:
-        """Refuses seeds beyond the largest."""
-        if self.seed + self.seeds > 2**32:
-            raise InputError(f"seeds must be at most {2**32 - self.seed} with seed {self.seed}; got {self.seeds}")
-
-    def check(self) -> None:
-        """What can only be checked with the space at hand."""
-        from jaxdarts.networks import OPERATIONS
-        from jaxdarts.networks.macro import check_cells
-        from jaxdarts.spaces import load_space
-
-        space = load_space(self.space, OPERATIONS)
-        check_cells(space.macro, self.cells)
-        count = space.num_genotypes()
-        if count > self.most_architectures:
-            raise InputError(
-                f"space {self.space!r} has {count:,} architectures, more than the {self.most_architectures:,} that "
-                "most_architectures allows; choose a smaller space, or raise it"
-            )
