@@ -5,6 +5,7 @@ from jaxdarts.methods.base import Candidate, Method, MethodEntry, Problem, Searc
 from jaxdarts.methods.beta import beta_darts, candidate_mask
 from jaxdarts.methods.darts import darts
 from jaxdarts.methods.darts_minus import DARTS_MINUS
+from jaxdarts.methods.dsnas import DSNAS
 from jaxdarts.methods.early_stopping import (
     STOPPING_RULES,
     EarlyStop,
@@ -17,11 +18,14 @@ from jaxdarts.methods.early_stopping import (
     stopping,
 )
 from jaxdarts.methods.gdas import GDAS
+from jaxdarts.methods.idarts import IDARTS
 from jaxdarts.methods.parts import gradient_method
 from jaxdarts.methods.pc_darts import PC_DARTS
 from jaxdarts.methods.random_search import RANDOM, RANDOM_WS, random_architecture, random_ws, sample_weights
 from jaxdarts.methods.retraining import retraining
 from jaxdarts.methods.robust import R_DARTS_DP, R_DARTS_L2
+from jaxdarts.methods.sdarts import SDARTS_ADV, SDARTS_RS
+from jaxdarts.methods.snas import SNAS
 from jaxdarts.methods.verdict import History, RollBack, Stop, Verdict
 
 METHODS: dict[str, MethodEntry] = {
@@ -44,6 +48,11 @@ METHODS: dict[str, MethodEntry] = {
     "gdas": GDAS,
     "pc-darts": PC_DARTS,
     "darts-minus": DARTS_MINUS,
+    "snas": SNAS,
+    "dsnas": DSNAS,
+    "idarts": IDARTS,
+    "sdarts-rs": SDARTS_RS,
+    "sdarts-adv": SDARTS_ADV,
     "r-darts-l2": R_DARTS_L2,
     "r-darts-dp": R_DARTS_DP,
     "random-ws": RANDOM_WS,

@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 
 from jaxdarts.checks import positive
 from jaxdarts.methods.base import Ingredients, Method, MethodEntry
 from jaxdarts.methods.parts import gradient_method
 from jaxdarts.methods.relaxations import Alpha, Relaxation, tempered
+from jaxdarts.methods.sampling import Draw, drawn_as, one_hot_largest, soft_sample, standard_gumbel
 from jaxdarts.methods.schedules import TEMPERATURE_SCHEDULES
 from jaxdarts.networks.supernet import Weights
 from jaxdarts.settings import Group
 from jaxdarts.spaces import CellSpace
 
 TEMPERATURE = "gdas_temperature"  # the scheduled value
-
-Draw = Callable[[jax.Array], Mapping[str, jax.Array]]
-"""key -> standard Gumbel numbers float[edges, operations] for each cell type"""
 
 
 @dataclass(frozen=True)
@@ -45,29 +42,9 @@ class GdasSettings(Group):
         return {"gdas_gradient": ("auto", *GRADIENTS)}
 
 
-def soft_sample(
-    space: CellSpace, alpha: Mapping[str, jax.Array], noise: Mapping[str, jax.Array], temperature: jax.Array
-) -> dict[str, jax.Array]:
-    """Softmax of (log softmax(alpha) + noise) / temperature (eq. 6), which the largest entry is sampled from.
-
-    Args:
-      space: whose alpha; entries that pad a list are 0.
-      alpha, noise: float[edges, operations] for each cell type; standard Gumbel numbers.
-      temperature: scalar.
-    """
-
-    def one(cell: str) -> jax.Array:
-        logits = jax.nn.log_softmax(jnp.where(jnp.asarray(space.mask(cell)), alpha[cell], -jnp.inf), axis=-1)
-        return jax.nn.softmax((logits + noise[cell]) / temperature, axis=-1)
-
-    return {cell: one(cell) for cell in space.cell_types}
-
-
 def straight_through(soft: Mapping[str, jax.Array]) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
     """The largest entry of an edge as one-hot weights with the gradient of `soft`; and the same without a gradient."""
-    samples = {
-        cell: jax.nn.one_hot(value.argmax(axis=-1), value.shape[-1], dtype=value.dtype) for cell, value in soft.items()
-    }
+    samples = one_hot_largest(soft)
     # p - p first: it is exactly 0, where 1 - p + p would be rounded.
     return {cell: samples[cell] + (value - jax.lax.stop_gradient(value)) for cell, value in soft.items()}, samples
 
@@ -110,24 +87,10 @@ def gumbel(space: CellSpace, base: Relaxation, gradient: str = "published", draw
     form, draw = GRADIENTS[gradient], draw or standard_gumbel(space)
 
     def sample(alpha: Alpha, values: Mapping[str, jax.Array], key: jax.Array | None) -> Weights:
-        assert key is not None
-        noise = {cell: value.astype(alpha[cell].dtype) for cell, value in draw(key).items()}
+        noise = drawn_as(draw, alpha, key)
         return form(*straight_through(soft_sample(space, tempered(alpha, values), noise, values[TEMPERATURE])))
 
     return base._replace(sample=sample, uses_key=True)
-
-
-def standard_gumbel(space: CellSpace) -> Draw:
-    """Independent numbers for every entry of alpha."""
-
-    def draw(key: jax.Array) -> dict[str, jax.Array]:
-        keys = jax.random.split(key, len(space.cell_types))
-        return {
-            cell: jax.random.gumbel(own, space.alpha_shape(cell))
-            for cell, own in zip(space.cell_types, keys, strict=True)
-        }
-
-    return draw
 
 
 def build_gdas(ingredients: Ingredients, draw: Draw | None = None, **options: Any) -> Method:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdarts.errors import unknown_choice
-from jaxdarts.networks.macro import MACROS
+from jaxdarts.networks.macro import MACROS, Macro
 from jaxdarts.networks.operations import OPERATIONS
 from jaxdarts.spaces import Architecture, CellSpace
 
@@ -81,6 +81,56 @@ def supernet_cost(
     return _total(_layers(cell, shape, num_classes, channels, num_cells, image_shape))
 
 
+def candidate_costs(
+    space: CellSpace, channels: int, num_cells: int, image_shape: tuple[int, int, int]
+) -> list[tuple[str, list[list[tuple[LayerCost, ...]]]]]:
+    """The layers of every candidate as a genotype's network has them: for each cell its type, by edge and operation.
+
+    Conventions of `network_cost`. Lists of an edge are as long as alpha's rows, those of entries that pad are empty.
+    """
+    found = []
+    for block in _blocks(MACROS[space.macro], num_cells, channels, image_shape[:2]):
+        if block.cell_type is None:
+            continue
+        width = space.alpha_shape(block.cell_type)[1]
+        edges = [
+            [tuple(_of_cell(block, name, source)) for name in names] + [()] * (width - len(names))
+            for (_, source), names in zip(space.edges, space.operations(block.cell_type), strict=True)
+        ]
+        found.append((block.cell_type, edges))
+    return found
+
+
+class _Block(NamedTuple):
+    number: int
+    cell_type: str | None  # None: a residual block
+    features: int
+    reduction: bool
+    size: tuple[int, int]  # height and width of its input
+    halved: tuple[int, int]
+
+    @property
+    def out(self) -> tuple[int, int]:
+        """Height and width of its output."""
+        return self.halved if self.reduction or self.cell_type is None else self.size
+
+
+def _blocks(macro: Macro, num_cells: int, channels: int, size: tuple[int, int]) -> Iterator[_Block]:
+    for index, (cell_type, features, reduction, _) in enumerate(macro.blocks(num_cells, channels)):
+        height, width = size
+        block = _Block(index, cell_type, features, reduction, size, (-(-height // 2), -(-width // 2)))
+        yield block
+        size = block.out
+
+
+def _of_cell(block: _Block, operation: str, source: int) -> Iterator[LayerCost]:
+    """The layers of one operation that reads a state of a cell."""
+    stride = 2 if block.reduction and source < 2 else 1
+    rows = block.size[0] if stride == 2 or not block.reduction else block.halved[0]
+    for number, layer in enumerate(_operation(operation, block.features, stride, rows, block.out), start=1):
+        yield layer._replace(name=f"cell_{block.number}/{operation}_from_{source}_{number}")
+
+
 class _Cell(NamedTuple):
     operations: tuple[tuple[str, int], ...]  # (name, source state)
     concatenated: int  # nodes in its output
@@ -111,10 +161,10 @@ def _layers(
     stem = macro.stem_factor * channels
     yield LayerCost("stem", 9 * image_channels * stem, height * width, 2 * stem)
     before_channels = last_channels = stem
-    for index, (cell_type, features, reduction, _) in enumerate(macro.blocks(num_cells, channels)):
-        halved = -(-height // 2), -(-width // 2)
+    for block in _blocks(macro, num_cells, channels, (height, width)):
+        index, cell_type, features = block.number, block.cell_type, block.features
+        height, width = block.size if cell_type is not None else block.out
         if cell_type is None:
-            height, width = halved
             for number, inputs in enumerate((last_channels, features), start=1):
                 name = f"cell_{index}/conv_{number}"
                 yield LayerCost(name, 9 * inputs * features, height * width, 2 * features)
@@ -127,13 +177,9 @@ def _layers(
             name = f"cell_{index}/preprocess_{number}"
             yield LayerCost(name, inputs * features, height * width, others)
         for operation, source in cell(cell_type).operations:
-            stride = 2 if reduction and source < 2 else 1
-            rows = height if stride == 2 or not reduction else halved[0]
-            out = halved if reduction else (height, width)
-            for number, layer in enumerate(_operation(operation, features, stride, rows, out), start=1):
-                name = f"cell_{index}/{operation}_from_{source}_{number}"
-                yield layer._replace(name=name, others=layer.others if shape.affine else 0)
-        height, width = halved if reduction else (height, width)
+            for layer in _of_cell(block, operation, source):
+                yield layer._replace(others=layer.others if shape.affine else 0)
+        height, width = block.out
         before_channels, last_channels = last_channels, features * cell(cell_type).concatenated
     if macro.final_norm:
         yield LayerCost("classifier/norm", 0, height * width, 2 * last_channels)

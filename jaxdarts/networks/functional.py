@@ -31,6 +31,7 @@ class Network(NamedTuple):
     needs_key: bool  # random even without drop path
     dtype: Any  # of weights and statistics
     module: Any  # the Flax module
+    example_shape: tuple[int, ...] = ()  # of one example
 
 
 class Scores(NamedTuple):
@@ -78,7 +79,7 @@ def relaxed_network(
         scores, stats = (outputs[0], outputs[1]["batch_stats"]) if context.train else (outputs, stats)
         return Scores(scores.astype(jax.tree.leaves(params)[0].dtype)), stats, memory
 
-    return Network(init, apply, "noise" in module.space.operation_names, dtype, module)
+    return Network(init, apply, "noise" in module.space.operation_names, dtype, module, image_shape)
 
 
 def discrete_network(
@@ -107,7 +108,7 @@ def discrete_network(
         own = jax.tree.leaves(params)[0].dtype  # float64 of research code too, whatever the network's
         return Scores(scores.astype(own), None if auxiliary is None else auxiliary.astype(own)), stats, memory
 
-    return Network(init, apply, "noise" in module.genotype.operations, dtype, module)
+    return Network(init, apply, "noise" in module.genotype.operations, dtype, module, image_shape)
 
 
 def narrow_to(tree: Any, dtype: Any) -> Any:

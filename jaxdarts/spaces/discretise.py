@@ -12,7 +12,7 @@ from jaxdarts.spaces.architecture import Architecture, Edge
 from jaxdarts.spaces.base import CellSpace
 
 
-def discretise(space: CellSpace, strengths: Mapping[str, ArrayLike]) -> Architecture:
+def discretise(space: CellSpace, strengths: Mapping[str, ArrayLike], chooses_none: bool | None = None) -> Architecture:
     """Keeps the strongest operation of an edge and, for every node, as many of the strongest edges as the space keeps.
 
     In the spaces of DARTS those are two, and `none` is never chosen (Liu et al. 2019, 2.4). Ties keep the lower source
@@ -23,11 +23,15 @@ def discretise(space: CellSpace, strengths: Mapping[str, ArrayLike]) -> Architec
       space: the search space.
       strengths: float[edges, operations] for each of the space's cell types, the mixing weights (softmax of alpha for
         DARTS); comparable between edges. Entries that pad shorter candidate lists are ignored.
+      chooses_none: whether `none` is a choice like any other; None: as in the space.
 
     Raises:
       InputError: a wrong shape, or a strength that is not a number.
     """
-    cells = {cell: _discretise_cell(space, cell, np.asarray(strengths[cell], np.float64)) for cell in space.cell_types}
+    may = space.chooses_none if chooses_none is None else chooses_none
+    cells = {
+        cell: _discretise_cell(space, cell, np.asarray(strengths[cell], np.float64), may) for cell in space.cell_types
+    }
     return space.architecture(cells)
 
 
@@ -62,7 +66,7 @@ def one_hot_choices(space: CellSpace, cell: str, node: int) -> np.ndarray:
     return table
 
 
-def _discretise_cell(space: CellSpace, cell: str, strengths: np.ndarray) -> tuple[Edge, ...]:
+def _discretise_cell(space: CellSpace, cell: str, strengths: np.ndarray, chooses_none: bool) -> tuple[Edge, ...]:
     if strengths.shape != space.alpha_shape(cell):
         raise InputError(
             f"strengths[{cell!r}]: shape {strengths.shape} does not fit space {space.name!r}; "
@@ -70,7 +74,7 @@ def _discretise_cell(space: CellSpace, cell: str, strengths: np.ndarray) -> tupl
         )
     candidates = space.operations(cell)
     eligible = space.mask(cell) & [
-        [space.chooses_none or name != "none" for name in edge] + [False] * (strengths.shape[1] - len(edge))
+        [chooses_none or name != "none" for name in edge] + [False] * (strengths.shape[1] - len(edge))
         for edge in candidates
     ]
     if np.isnan(strengths[eligible]).any():

@@ -21,8 +21,9 @@ from relative_errors import Row, array_rows, group_rows
 from jaxdarts.bilevel import set_hyperparameters, value_and_gradients, weight_optimiser
 from jaxdarts.methods.base import Ingredients, Method, relaxation_and_network_keys
 from jaxdarts.methods.darts import step_keys
-from jaxdarts.methods.gdas import GRADIENTS, Draw, build_gdas, gumbel, soft_sample, straight_through
+from jaxdarts.methods.gdas import GRADIENTS, build_gdas, gumbel, straight_through
 from jaxdarts.methods.relaxations import Alpha
+from jaxdarts.methods.sampling import Draw, soft_sample
 from jaxdarts.networks import Weights
 from jaxdarts.networks.functional import Context
 from jaxdarts.tasks.classification import Batch, loss

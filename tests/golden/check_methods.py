@@ -13,11 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from check_gdas import check_gdas
+from check_idarts import check_idarts
 from check_networks import Case
+from check_perturbed import check_sdarts_adv, check_sdarts_rs
+from check_sampled import check_dsnas, check_snas
 from method_setting import Setting, by_cell, genotypes, passes, read_setting
 from relative_errors import Row, array_rows, group_rows, relative_error
 
-from jaxdarts.bilevel import set_hyperparameters, value_and_gradients
+from jaxdarts.bilevel import Parts, set_hyperparameters, value_and_gradients
 from jaxdarts.errors import InputError
 from jaxdarts.methods.base import Method, Problem, View, strengths
 from jaxdarts.methods.relaxations import Alpha
@@ -29,7 +32,8 @@ def check_method(case: Case) -> Iterator[Row]:
     if name not in CHECKS:
         raise InputError(f"meta: no comparison with the method {name!r}; choose from {', '.join(CHECKS)}")
     own, check = CHECKS[name]
-    return check(read_setting(case, own))
+    # One program for a loss and its gradients, wherever they are taken.
+    yield from Parts().run(lambda: list(check(read_setting(case, own))))()
 
 
 def _step(
@@ -138,4 +142,9 @@ CHECKS: dict[str, tuple[str, Callable[[Setting], Iterator[Row]]]] = {
     "GDAS": ("gdas", check_gdas),
     "PC-DARTS": ("pc-darts", _pc_darts),
     "DARTS-": ("darts-minus", _darts_minus),
+    "SNAS": ("snas", check_snas),
+    "DSNAS": ("dsnas", check_dsnas),
+    "iDARTS": ("idarts", check_idarts),
+    "SDARTS-RS": ("sdarts-rs", check_sdarts_rs),
+    "SDARTS-ADV": ("sdarts-adv", check_sdarts_adv),
 }

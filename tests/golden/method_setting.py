@@ -51,6 +51,21 @@ class Setting(NamedTuple):
         """Weights, or their gradient, by the file's names."""
         return to_torch(self.module, {"params": params, "batch_stats": self.stats})
 
+    @property
+    def alpha(self) -> Alpha:
+        """The file's."""
+        return jax.tree.map(jnp.asarray, self.case.by_cell("alpha"))
+
+    def at(self, problem: Problem, alpha: Alpha, values: Mapping[str, Any] = {}, key: Any = None) -> Any:  # noqa: B006
+        """((loss, what is seen), (gradient in w, gradient in alpha)) of the train batch."""
+        return value_and_gradients(problem.outer, self.params, alpha, self.view(self.train, values, key))
+
+    @property
+    def halves(self) -> tuple[Batch, Batch]:
+        """The train batch in two."""
+        half = len(self.train.labels) // 2
+        return tuple(jax.tree.map(lambda leaf, s=s: leaf[s], self.train) for s in (slice(half), slice(half, None)))  # type: ignore[return-value]
+
     def state(self, method: Method, alpha: Alpha, values: Mapping[str, Any]) -> SearchState:
         """The file's state, with fresh optimisers."""
         state = method.init(jax.random.key(0))
@@ -82,11 +97,10 @@ def read_setting(case: Case, name: str) -> Setting:
         "nesterov": meta.get("nesterov", False),
         "l2": meta["weight_decay"],
         "clip_norm": float(meta["grad_clip"]),
-        "alpha_learning_rate": meta["alpha_lr"],
-        "alpha_b1": meta["alpha_betas"][0],
-        "alpha_b2": meta["alpha_betas"][1],
-        "alpha_l2": meta["alpha_weight_decay"],
+        "alpha_learning_rate": meta.get("alpha_lr", 3e-4),
+        "alpha_l2": meta.get("alpha_weight_decay", 0.0),
     }
+    settings["alpha_b1"], settings["alpha_b2"] = meta.get("alpha_betas", (0.5, 0.999))
     return Setting(case, space, module, problem, SimpleNamespace(**settings), params, stats, *batches)
 
 
@@ -109,7 +123,8 @@ def passes(
             yield from _named(prefix, array_rows(name, found, arrays))
         if half == "train":
             yield from _named(prefix, group_rows("grad_w", own.torch(gradient), case.group("grad_w")))
-            yield from _named(prefix, by_cell("train_grad_alpha", slope, case))
+            for name in ("train_grad_alpha", "grad_alpha"):
+                yield from _named(prefix, by_cell(name, slope, case))
         else:
             yield from _named(prefix, by_cell("first_order", slope, case))
             yield from _named(prefix, by_cell("first_order_beta", slope.get("edges", {}), case))
@@ -123,6 +138,12 @@ def by_cell(name: str, ours: Mapping[str, Any], case: Case) -> Iterator[Row]:
     """The row of what is by cell type, if the file has it."""
     if reference := case.by_cell(name):
         yield Row(name, relative_error(same_keys(name, ours, reference), reference))
+
+
+def rows(found: Mapping[str, Any], case: Case) -> Iterator[Row]:
+    """A row of every array that the file has."""
+    for name in found:
+        yield from array_rows(name, found, case.arrays)
 
 
 def genotypes(own: Setting, name: str, method: Method, alphas: list[Alpha], expected: list[Any]) -> Iterator[Row]:

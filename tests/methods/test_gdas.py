@@ -15,8 +15,9 @@ from jaxdarts.errors import InputError
 from jaxdarts.methods import METHODS, View
 from jaxdarts.methods.base import relaxation_and_network_keys
 from jaxdarts.methods.darts import step_keys
-from jaxdarts.methods.gdas import GRADIENTS, GdasSettings, gumbel, soft_sample, straight_through
+from jaxdarts.methods.gdas import GRADIENTS, GdasSettings, gumbel, straight_through
 from jaxdarts.methods.relaxations import softmax
+from jaxdarts.methods.sampling import soft_sample
 from jaxdarts.spaces import NASBENCH201
 from tests.methods.making import RAGGED, SPACE, batches, make, settings_of, started
 
