@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import optax
 
-from jaxdarts.methods.relaxations import Alpha, Relaxation
+from jaxdarts.methods.relaxations import SOFTMAX, Alpha, Mixing, Relaxation
 from jaxdarts.methods.verdict import History, Verdict, go_on, nowhere
 from jaxdarts.networks.functional import Context, Network
 from jaxdarts.networks.supernet import Weights
@@ -195,6 +195,7 @@ class MethodEntry(NamedTuple):
     # Values of common settings that it changes: in any preset "", in one its name, in one and a space PRESET/SPACE.
     defaults: Mapping[str, Mapping[str, Any]] = {}
     draws: Mapping[str, str] = {}  # schedules of its own that a report shows: name -> heading
+    mixing: Mixing = SOFTMAX  # by which a report makes operation strengths of recorded alpha
     learns_alpha: bool = True
     takes_single_level: bool = True  # whether one gradient may train alpha and w
     network: Callable[[Any], Mapping[str, Any]] = lambda settings: {}  # what its supernet has that others have not

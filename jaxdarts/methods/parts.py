@@ -156,9 +156,13 @@ def alpha_schedules(settings: Any) -> dict[str, Schedule]:
     if temperature is not None:
         found["temperature" if settings.temperature_form == "softmax" else "alpha/temperature"] = temperature
     if settings.alpha_warm_up:
-        first = round(settings.alpha_warm_up * settings.epochs)  # epoch in which alpha moves
+        first = _warm_up_epochs(settings)  # epoch in which alpha moves
         found["alpha/moves"] = lambda epoch: float(epoch >= first)
     return found
+
+
+def _warm_up_epochs(settings: Any) -> int:
+    return round(settings.alpha_warm_up * settings.epochs)
 
 
 def greatest_beta_weight(settings: Any) -> float | None:
@@ -182,10 +186,18 @@ def _alpha_values(settings: Any) -> tuple[str, ...]:
 
 
 def describe_parts(settings: Any) -> Mapping[str, str]:
-    """What is on of Beta-Decay and temperature, for people; of a method that learns no alpha nothing."""
+    """What is on of the parts that every method takes, for people; of a method that learns no alpha nothing."""
     found: dict[str, str] = {}
     if not hasattr(settings, "beta_schedule"):
         return found
+    if settings.partial_channels > 1:
+        found["Partial channels"] = f"1/{settings.partial_channels} of them go through operations"
+    if settings.edge_normalisation:
+        found["Weights of edges"] = "softmax over the edges to a node"
+    if settings.alpha_warm_up:
+        found["Warm-up"] = f"alpha rests for {_warm_up_epochs(settings)} of {settings.epochs} epochs"
+    if settings.single_level:
+        found["Levels"] = "one, alpha and w have the same gradient"
     greatest, temperature = greatest_beta_weight(settings), temperature_schedule(settings)
     if greatest is not None:
         found["Beta-Decay"] = f"{settings.beta_variant}, {settings.beta_schedule}, weight up to {greatest:g}"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdarts.networks import init_alpha, softmax_weights
 from jaxdarts.networks.supernet import Weights
@@ -25,6 +26,21 @@ class Relaxation(NamedTuple):
     mean: Callable[[Alpha, Mapping[str, jax.Array]], Weights]
     """(alpha, values) -> what is measured and discretised"""
     uses_key: bool = False  # whether `sample` is random: its key is its own
+
+
+class Mixing(NamedTuple):
+    """How a relaxation's mean weights follow from alpha, for whoever reads alpha in a run's records."""
+
+    says: str  # with {} for what they are made of, which is alpha or alpha / temperature
+    weights: Callable[[np.ndarray], np.ndarray]  # alpha / temperature of an edge, float64[candidates] -> its weights
+
+
+def _softmax(alpha: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(alpha - alpha.max())
+    return exponentials / exponentials.sum()
+
+
+SOFTMAX = Mixing("Softmax of {} over an edge's candidates", _softmax)
 
 
 def tempered(alpha: Alpha, values: Mapping[str, jax.Array]) -> Alpha:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
 from jaxdarts.reports.draw import BACKGROUND, INK, NODE, WIRE, figure_to_svg
 from jaxdarts.reports.run_record import Values
@@ -251,6 +251,10 @@ def tidy_axes(axes: Axes) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(MUTED)
     axes.tick_params(colors=MUTED, labelsize=9, length=0, pad=5)
+    for axis in (axes.xaxis, axes.yaxis):
+        formatter = axis.get_major_formatter()
+        if isinstance(formatter, ScalarFormatter):
+            formatter.set_useOffset(False)  # 1.0985, not 0.0005 below a +1.098 that one overlooks
 
 
 def inline_svg(figure: Figure, identifier: str, text_as_paths: bool = True) -> str:

@@ -22,7 +22,7 @@ from jaxdarts.reports.run_record import (
     read_run,
     result_folder,
 )
-from jaxdarts.reports.search import SEARCH_QUANTITIES
+from jaxdarts.reports.search import SEARCH_QUANTITIES, how_decided
 from jaxdarts.runs.events import describe
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
@@ -73,7 +73,8 @@ def _names(members: list[Mapping[str, Any]]) -> list[str]:
 def _outcome(
     members: list[RunRecord], config: Mapping[str, Any], found: Mapping[str, Any] | None, names: list[str]
 ) -> Iterator[str]:
-    """A few sentences that say how the run ended."""
+    """A few sentences that say how the run decides and how it ended."""
+    yield from how_decided(config)
     done = max(len(run.epochs) for run in members)
     if found is None:
         yield f"This run has not finished: {done} of {config.get('epochs')} epochs are done."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from jaxdarts import forms
 from jaxdarts.errors import InputError
 from jaxdarts.forms import NUMBER
 from jaxdarts.json_files import raw_lines
-from jaxdarts.methods import StoppingRule, local_average
+from jaxdarts.methods import METHODS, MethodEntry, StoppingRule, local_average
 from jaxdarts.methods.parts import stopping_rule
 from jaxdarts.paths import is_file, is_folder
 from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.reports.layouts import CHOICE, CONFIGS, DIAGNOSTICS, EPOCH, FACTS
+from jaxdarts.reports.strengths import MEASURES, edge_strengths, operation_strengths
 from jaxdarts.runs.events import ROLL_BACK, STOP, Event
 from jaxdarts.runs.store import CONFIG_FILE, EVENTS_FILE, METRICS_FILE, run_command
 from jaxdarts.spaces import (
@@ -54,10 +56,15 @@ class RunRecord:
         """By which eigenvalues were smoothed and, where the method has a rule, judged."""
         return stopping_rule(self.settings)
 
-    @property
+    @cached_property
     def settings(self) -> SearchConfig:
         """The configuration; what an older version did not record has its default."""
         return SearchConfig.from_recorded(self.config)
+
+    @property
+    def method(self) -> MethodEntry:
+        """How was searched."""
+        return METHODS[self.settings.method]
 
     @property
     def learns_alpha(self) -> bool:
@@ -73,41 +80,49 @@ class RunRecord:
     def values(self, key: str) -> Values:
         """A quantity of every epoch; `skip_normal`, `skip_reduce` and `skip_cell` count skip connections.
 
-        `spread_normal` and so on are the mean over edges of the standard deviation of an edge's operation strengths.
+        `spread_normal`, `entropy_normal`, `skip_share_normal` and so on are `MEASURES` of a cell's operation strengths.
 
         `local_average` is centred on the epoch, unlike the one in metrics.jsonl, which is the newest that was known.
         """
         if key == "local_average":
             return local_average(self.values("dominant_eigenvalue"), self.rule.reach)
-        if key.startswith("spread_") and key.removeprefix("spread_") not in self.space.cell_types:
+        measured, _, cell_type = key.rpartition("_")
+        if measured not in MEASURES:
+            return values_of(self.metrics, key)
+        if cell_type not in self.space.cell_types:
             return [None] * len(self.metrics)
-        if key.startswith("spread_"):
-            spreads = [
-                np.mean([np.std(edge) for edge in edges]) for edges in self.strengths(key.removeprefix("spread_"))
-            ]
-            return [float(spread) if np.isfinite(spread) else None for spread in spreads]
-        return values_of(self.metrics, key)
+        operations = self.space.operations(cell_type)
+        values = [MEASURES[measured](strengths, operations) for strengths in self.strengths(cell_type)]
+        return [value if math.isfinite(value) else None for value in values]
 
     def strengths(self, cell_type: str) -> list[list[np.ndarray]]:
-        """The softmax of alpha, divided by the epoch's temperature: for every epoch and edge, float64[candidates].
+        """The mixing weights that alpha stood for, float64[candidates]: of every epoch and edge.
 
-        NaN where alpha is missing.
+        With the epoch's temperature, if there was one. NaN where alpha is missing.
 
         Raises:
           InputError: what was recorded does not fit the space.
         """
-        counts = [len(operations) for operations in self.space.operations(cell_type)]
+        counts, weights = [len(names) for names in self.space.operations(cell_type)], self.method.mixing.weights
+        return self._weights(
+            "alpha", cell_type, lambda alpha, temperature: operation_strengths(alpha, counts, temperature, weights)
+        )
+
+    def edge_strengths(self, cell_type: str) -> list[np.ndarray]:
+        """As `strengths`, of edges: for every epoch float64[edges]."""
+        return self._weights(
+            "alpha_edges", cell_type, lambda alpha, temperature: edge_strengths(self.space, alpha, temperature)
+        )
+
+    def _weights(self, name: str, cell_type: str, weights: Callable[[Any, float], Any]) -> list[Any]:
+        tempered = self.is_tempered
         try:
             return [
-                operation_strengths(
-                    (entry.get("alpha") or {}).get(cell_type),
-                    counts,
-                    (entry.get("temperature") or 1.0) if self.is_tempered else 1.0,
-                )
+                weights((entry.get(name) or {}).get(cell_type), (entry.get("temperature") or 1.0) if tempered else 1.0)
                 for entry in self.metrics
             ]
         except (ValueError, IndexError, TypeError) as error:
-            message = f"metrics: alpha[{cell_type!r}] does not fit space {self.space.name!r}: {error}"
+            message = f"metrics: {name}[{cell_type!r}] does not fit space {self.space.name!r}: {error}"
             raise InputError(message) from error
 
     def genotype_epochs(self) -> list[int]:
@@ -125,26 +140,6 @@ def values_of(metrics: Sequence[Mapping[str, Any]], key: str) -> Values:
         _, data_set, quantity = key.split("/")
         return [((entry.get("benchmark") or {}).get(data_set) or {}).get(quantity) for entry in metrics]
     return [entry.get(key) for entry in metrics]
-
-
-def operation_strengths(
-    alpha: Sequence[Sequence[float | None]] | None, candidates: Sequence[int], temperature: float = 1.0
-) -> list[np.ndarray]:
-    """The softmax of alpha / temperature on every edge: float64[number of candidates]; NaN where alpha is missing.
-
-    Args:
-      alpha: [edges, operations], rows padded to the longest list of candidates.
-      candidates: how many entries of each row belong to a candidate; the others are left out of the softmax.
-      temperature: positive.
-    """
-    strengths = []
-    for edge, count in enumerate(candidates):
-        row = np.array(alpha[edge][:count] if alpha else [math.nan] * count, dtype=np.float64) / temperature
-        if len(row) < count:
-            raise ValueError(f"edge {edge} has {len(row)} of {count} entries")
-        exponentials = np.exp(row - row.max())
-        strengths.append(exponentials / exponentials.sum())
-    return strengths
 
 
 def read_run(folder: Path) -> RunRecord:

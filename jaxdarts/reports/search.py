@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
-import numpy as np
-
+from jaxdarts.methods import METHODS
 from jaxdarts.methods.parts import describe_parts
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import FIRST, SECOND, THIRD, Line
-from jaxdarts.reports.draw import operation_colour
 from jaxdarts.reports.ending import ending, verdict_sentences
-from jaxdarts.reports.graphs import CELL_NAMES, state_name
+from jaxdarts.reports.graphs import CELL_NAMES
+from jaxdarts.reports.heat_maps import edge_maps, operation_maps
 from jaxdarts.reports.nasbench201 import BENCHMARK_QUANTITIES, benchmark_cards, benchmark_sentences
-from jaxdarts.reports.page import Quantities, card, escape, line_card, number, render_page, time_text, versions_text
+from jaxdarts.reports.page import Quantities, card, line_card, number, render_page, time_text, versions_text
 from jaxdarts.reports.run_record import RunRecord
 from jaxdarts.runs.events import STOP
 
+# Schedules of single methods, by their names in a record.
+DRAWS = {name: heading for entry in METHODS.values() for name, heading in entry.draws.items()}
 SEARCH_QUANTITIES: Quantities = (
     ("train_loss", "Training loss", min),
     ("train_accuracy", "Training accuracy", max),
@@ -36,9 +39,16 @@ SEARCH_QUANTITIES: Quantities = (
     ("drop_path", "Drop-path probability", None),
     ("beta_weight", "Weight of Beta-Decay", None),
     ("temperature", "Temperature", None),
+    *((name, heading, None) for name, heading in DRAWS.items()),
     ("spread_normal", "Spread of strengths, normal", None),
     ("spread_reduce", "Spread of strengths, reduction", None),
     ("spread_cell", "Spread of strengths", None),
+    ("entropy_normal", "Entropy of operation weights, normal", None),
+    ("entropy_reduce", "Entropy of operation weights, reduction", None),
+    ("entropy_cell", "Entropy of operation weights", None),
+    ("skip_share_normal", "Share of skip_connect, normal", None),
+    ("skip_share_reduce", "Share of skip_connect, reduction", None),
+    ("skip_share_cell", "Share of skip_connect", None),
     *BENCHMARK_QUANTITIES,
     ("seconds", "Seconds", None),
 )
@@ -46,7 +56,7 @@ SEARCH_QUANTITIES: Quantities = (
 
 def render_search(run: RunRecord) -> str:
     """The page as HTML."""
-    strengths = "".join(_strengths(run, cell_type) for cell_type in run.space.cell_types)
+    strengths = "".join(operation_maps(run, cell_type) for cell_type in run.space.cell_types)
     return render_page(
         heading=f"Search in {run.config.get('space', run.space.name)} on {run.config.get('dataset', 'unknown data')}",
         name=run.name,
@@ -66,15 +76,23 @@ def render_search(run: RunRecord) -> str:
         finished=run.finished,
         cells_heading="Found cells" if run.finished else f"Cells after epoch {run.epochs[-1]}",
         genotype=run.genotype,
-        sections=f"<h2>Search</h2>{_charts(run)}{ending(run)}<h2>Operation strengths</h2>{strengths}",
+        sections=f"<h2>Search</h2>{_charts(run)}{ending(run)}<h2>Operation strengths</h2>{strengths}{edge_maps(run)}",
         config=run.config,
         run=run,
         quantities=SEARCH_QUANTITIES,
     )
 
 
+def how_decided(config: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence that says how the method of a run decides, if it is known."""
+    name = config.get("method")
+    if name in METHODS:
+        yield f"{name} returns {METHODS[name].says}."
+
+
 def _outcome(run: RunRecord) -> Iterable[str]:
-    """A few sentences that say how the run ended."""
+    """A few sentences that say how the run decides and how it ended."""
+    yield from how_decided(run.config)
     planned = run.config.get("epochs", len(run.epochs))
     if not run.finished:
         yield f"This run has not finished: {len(run.epochs)} of {planned} epochs are done."
@@ -121,9 +139,8 @@ def _charts(run: RunRecord) -> str:
     names = {cell: CELL_NAMES[cell].lower() for cell in run.space.cell_types}
     losses = {"train_loss": "training", "alpha_loss": "outer objective, training mode", "valid_loss": "validation"}
     accuracies = {"train_accuracy": "training", "valid_accuracy": "validation"}
-    note = "Standard deviation of the mixing weights on an edge, averaged over edges; 0: all operations are alike."
     most = max(len(run.genotype.edges(cell)) for cell in run.genotype.cell_types)
-    pairs = [
+    cards = [
         line_card("Losses", "losses", run, losses, colours=(FIRST, THIRD, SECOND)),
         line_card("Accuracies", "accuracies", run, accuracies, percent=True),
         line_card(
@@ -135,22 +152,41 @@ def _charts(run: RunRecord) -> str:
             counts_up_to=most,
         ),
         line_card("Hypergradient norm", "norms", run, {"hypergradient_norm": "norm"}),
-        line_card(
-            "Spread of the operation strengths",
-            "spread",
-            run,
-            {f"spread_{cell}": name for cell, name in names.items()},
-            note,
-        ),
+        *_measures(run, names),
         *benchmark_cards(run),
     ]
-    for key, heading, name in (
-        ("beta_weight", "Weight of Beta-Decay", "weight"),
-        ("temperature", "Temperature", "temperature"),
-    ):
+    schedules = {"beta_weight": "Weight of Beta-Decay", "temperature": "Temperature", **DRAWS}
+    for key, heading in schedules.items():
         if any(value is not None for value in run.values(key)):
-            pairs.append(line_card(heading, key, run, {key: name}, colours=(THIRD,)))
-    return f'<div class="wide">{_curvature(run)}</div><div class="pair">{"".join(pairs)}</div>'
+            name = heading[0].lower() + heading[1:]
+            cards.append(line_card(heading, key, run, {key: name}, colours=(THIRD,)))
+    return f'<div class="wide">{_curvature(run)}</div><div class="pair">{"".join(cards)}</div>'
+
+
+def _measures(run: RunRecord, names: Mapping[str, str]) -> Iterator[str]:
+    """Cards of what operation strengths come to, with a line for each type of cell."""
+    most = max(len(operations) for cell in names for operations in run.space.operations(cell))
+    for measure, heading, note in (
+        (
+            "spread",
+            "Spread of the operation strengths",
+            "Standard deviation of the mixing weights on an edge, averaged over edges; 0: all operations are alike.",
+        ),
+        (
+            "entropy",
+            "Entropy of the operation weights",
+            "In nats, of the mixing weights on an edge as parts of their sum, averaged over edges; "
+            f"{math.log(most):.2f}: all of {most} operations are alike, 0: one has all the weight.",
+        ),
+        (
+            "skip_share",
+            "Share of skip_connect",
+            "Mixing weight of skip_connect, averaged over the edges that have it among their candidates.",
+        ),
+    ):
+        lines = {f"{measure}_{cell}": name for cell, name in names.items()}
+        if any(value is not None for key in lines for value in run.values(key)):
+            yield line_card(heading, measure, run, lines, note)
 
 
 def _curvature(run: RunRecord) -> str:
@@ -171,45 +207,4 @@ def _curvature(run: RunRecord) -> str:
         "Ends of the Hessian's spectrum; the local average is the centred mean of "
         f"{2 * run.rule.reach + 1} measurements. A dominant "
         "eigenvalue that keeps growing goes with architectures that generalise worse (Zela et al. 2020).",
-    )
-
-
-def _strengths(run: RunRecord, cell_type: str) -> str:
-    """A heat map for every edge of a cell, in one colour scale."""
-    candidates = run.space.operations(cell_type)
-    by_epoch = run.strengths(cell_type)
-    maps = [np.stack([strengths[edge] for strengths in by_epoch], axis=1) for edge in range(len(candidates))]
-    everything = np.concatenate([strengths.ravel() for strengths in maps])
-    if not np.isfinite(everything).any():
-        return f'<h3>{CELL_NAMES[cell_type]}</h3><p class="muted">No strengths were recorded.</p>'
-    low, high = float(np.nanmin(everything)), float(np.nanmax(everything))
-    digits = 3 if high - low > 0.05 else 5  # in a short search alpha hardly moves
-    edges = zip(run.genotype.nodes(cell_type), run.genotype.edges(cell_type), strict=True)
-    chosen = {(node, source): name for node, (name, source) in edges}
-    cards = []
-    for edge, operations, strengths in zip(run.space.edges, candidates, maps, strict=True):
-        inputs = run.space.num_inputs
-        title = f"{state_name(edge[0] + inputs, inputs)} \N{LEFTWARDS ARROW} {state_name(edge[1], inputs)}"
-        names = "<br>".join(
-            f'<span class="swatch" style="background:{operation_colour(name)}"></span>'
-            + (f"<b>{escape(name)}</b>" if chosen.get(edge) == name else escape(name))
-            for name in operations
-        )
-        numbers = "<br>".join("" if np.isnan(value) else f"{value:.{digits}f}" for value in strengths[:, -1])
-        image = charts.heat_map(strengths, low, high)
-        label = f"strengths of {', '.join(operations)} over epochs"
-        cards.append(
-            f'<div class="card edge{" chosen" if edge in chosen else ""}"><h4>{title}</h4><div class="map">'
-            f'<div>{names}</div><div class="image"><img alt="{escape(label)}" src="{image}"></div>'
-            f'<div class="number">{numbers}</div></div></div>'
-        )
-    divided = "alpha / temperature" if run.is_tempered else "alpha"
-    note = (
-        f"Softmax of {divided} over an edge's candidates, from epoch {run.epochs[0]} (left) to {run.epochs[-1]} "
-        "(right, with its value). Outlined: edges in the genotype, their operation in bold."
-    )
-    return (
-        f'<h3>{CELL_NAMES[cell_type]}</h3><div class="scale small"><span>{low:.{digits}f}</span><i></i>'
-        f'<span>{high:.{digits}f}</span><span class="muted">{note}</span></div>'
-        f'<div class="edges">{"".join(cards)}</div>'
     )

@@ -22,7 +22,7 @@ from jaxdarts.runs.events import ROLL_BACK, STOP
 from jaxdarts.spaces import S5
 from tests.reports.test_evaluate import synthetic_evaluation
 from tests.reports.test_regret import synthetic_search, synthetic_table
-from tests.reports.test_search import DIAGNOSTICS, synthetic_run
+from tests.reports.test_search import DIAGNOSTICS, rewritten, synthetic_run
 from tests.reports.test_sweep import synthetic_sweep
 
 ABSENT = object()
@@ -35,7 +35,9 @@ def _json(path: Path) -> Any:
 
 def search(folder: Path) -> Path:
     """With an event, diagnostics and candidates."""
-    synthetic_run(folder, S5, epochs=2)
+    edges = {"normal": [0.1, -0.2], "reduce": [0.0, 0.3]}
+    given = {"gdas_temperature": [10.0, 0.1], "alpha_edges": [edges, edges]}
+    rewritten(synthetic_run(folder, S5, epochs=2), {"edge_normalisation": True}, **given)
     genotype = _json(folder / "genotype.json")
     event = {"action": ROLL_BACK, "decided_at": 1, "epoch": 0, "genotype": genotype, "l2": 0.01, "l2_before": 0.001}
     event["abandoned"] = [{"epoch": 1, "dominant_eigenvalue": 0.5, "valid_accuracy": None}]

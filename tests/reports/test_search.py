@@ -14,8 +14,9 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.json_files import append_line
+from jaxdarts.methods import METHODS
 from jaxdarts.report import main
-from jaxdarts.reports.run_record import operation_strengths
+from jaxdarts.reports.strengths import operation_strengths
 from jaxdarts.reports.write import write_report
 from jaxdarts.spaces import CELL_TYPES, DARTS, S1, S5, SearchSpace, discretise, space_to_json
 
@@ -66,6 +67,18 @@ def synthetic_run(
         append_line(folder / "metrics.jsonl", record)
     if epochs == planned and genotype is not None:
         (folder / "genotype.json").write_text(json.dumps(genotype.to_json()))
+    return folder
+
+
+def rewritten(folder: Path, config: dict[str, Any] | None = None, **quantities: list[Any]) -> Path:
+    """With other settings, and with these quantities, of which there is one entry an epoch."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | (config or {})))
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    (folder / "metrics.jsonl").unlink()
+    for number, record in enumerate(records):
+        own = {name: values[number] for name, values in quantities.items()}
+        append_line(folder / "metrics.jsonl", record | own)
     return folder
 
 
@@ -132,13 +145,56 @@ def test_shows_every_edge_with_its_candidates_and_no_padding(s1_page: str) -> No
 def test_header_and_numbers(s1_page: str) -> None:
     for text in ("photos10", "unrolled", "2-core CPU", "jax 0.10.2", "3 of 3", "Genotype(normal=[", "0.025"):
         assert text in s1_page
-    assert len(_svg_elements(s1_page)) == 7  # cells, eigenvalues, losses, accuracies, skip connections, norm, spread
+    # Cells, eigenvalues, losses, accuracies, skip connections, norm; of the strengths spread, entropy and share.
+    assert len(_svg_elements(s1_page)) == 9
 
 
-def test_strengths_leave_padding_out_of_the_softmax() -> None:
-    strengths = operation_strengths([[0.0, np.log(3.0), 50.0], [1.0, 1.0, 1.0]], [2, 3])
-    np.testing.assert_allclose(strengths[0], [0.25, 0.75])
-    np.testing.assert_allclose(strengths[1], [1 / 3] * 3)
+OUTCOME = '<div class="card outcome "><p>'
+DRAWS = [(method, name, heading) for method, entry in METHODS.items() for name, heading in entry.draws.items()]
+
+
+@pytest.mark.parametrize(("method", "name", "heading"), DRAWS)
+def test_the_method_is_told_and_its_schedules_are_drawn(method: str, name: str, heading: str, tmp_path: Path) -> None:
+    folder = synthetic_run(tmp_path / "s5", S5, epochs=2, eigenvalues=False)
+    text = write_report(rewritten(folder, {"method": method}, **{name: [8.5, 0.125]})).read_text()
+    Page(text)
+    assert f"{OUTCOME}{method} returns {METHODS[method].says}. " in text
+    assert f"<h3>{heading}</h3><svg" in text and f'id="{name}-' in text
+    assert f"<td>{heading}</td><td class=number>8.5</td><td class=number>0.125</td>" in text  # in the summary
+    assert f"<th class=number>{heading}</th>" in text  # of every epoch
+    for _, other, absent in DRAWS:
+        assert other == name or absent not in text
+
+
+def test_a_run_of_an_older_version(tmp_path: Path) -> None:
+    folder = synthetic_run(tmp_path / "s5", S5, epochs=1, eigenvalues=False)
+    config = json.loads((folder / "config.json").read_text())
+    del config["method"]
+    (folder / "config.json").write_text(json.dumps(config))
+    text = write_report(folder).read_text()
+    assert f"{OUTCOME}The supernet" in text and "returns the" not in text
+    for absent in ("Edge weights", "Partial channels", "Warm-up", "Levels", *(heading for *_, heading in DRAWS)):
+        assert absent not in text
+
+
+def test_parts_that_are_on(tmp_path: Path) -> None:
+    folder = synthetic_run(tmp_path / "s5", S5, epochs=1, planned=10, eigenvalues=False)
+    given = {"hypergradient": "first_order", "partial_channels": 4, "edge_normalisation": True, "alpha_warm_up": 0.3}
+    text = write_report(rewritten(folder, given | {"single_level": True})).read_text()
+    for fact, value in (
+        ("Partial channels", "1/4 of them go through operations"),
+        ("Weights of edges", "softmax over the edges to a node"),
+        ("Warm-up", "alpha rests for 3 of 10 epochs"),
+        ("Levels", "one, alpha and w have the same gradient"),
+    ):
+        assert f"<dt>{fact}</dt><dd>{value}</dd>" in text
+
+
+def test_what_learns_no_alpha_has_no_cards_of_its_strengths(tmp_path: Path) -> None:
+    folder = rewritten(synthetic_run(tmp_path / "s5", S5, epochs=1), {"method": "random"}, alpha=[None])
+    text = write_report(folder).read_text()
+    for absent in ("Spread of", "Entropy of", "Share of", "Partial channels"):
+        assert absent not in text
 
 
 def test_one_epoch_without_eigenvalues(tmp_path: Path) -> None:
@@ -276,6 +332,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("config.json", '{"search_space": {"name": "x"}}', "search_space: num_nodes is missing"),
         ("metrics.jsonl", '{"step": 1}\n', "epoch is missing"),
         ("metrics.jsonl", '{"epoch": 0, "alpha": {"normal": [[1.0]]}}\n', "does not fit space"),
+        ("metrics.jsonl", '{"epoch": 0, "alpha_edges": {"normal": [1.0]}}\n', "alpha_edges.* does not fit space"),
         ("genotype.json", "{}", "genotype"),
     ],
 )
