@@ -52,7 +52,7 @@ def test_an_attack_on_a_linear_loss() -> None:
     away = both([[-1.0, 1.0, 0.0], [0.0, -1.0, 1.0]])
     found = attack(SPACE, loss, middle, away, jnp.asarray(0.1), 1)
     assert found.losses[-1] > found.losses[1]
-    lost = attack(SPACE, lambda w: -jnp.abs(w["normal"][0, 0] - 0.5), middle, away, jnp.asarray(0.1), 1)
+    lost = attack(SPACE, lambda w: -jnp.abs(w["normal"][0, :2] - 0.5).sum(), middle, away, jnp.asarray(0.1), 1)
     assert lost.losses[0] > lost.losses[-1]
     np.testing.assert_array_equal(lost.weights["normal"], middle["normal"])
 
