@@ -1,4 +1,4 @@
-"""How do weights move between these networks and the PyTorch codes of DARTS, RobustDARTS and NAS-Bench-201?"""
+"""How do weights move between these networks and the PyTorch codes of DARTS, its successors and NAS-Bench-201?"""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from jaxdarts.networks.cell import CellPlan, Group, norm_groups
 from jaxdarts.networks.discrete import DiscreteNetwork, discrete_plan
 from jaxdarts.networks.macro import MACROS, Block
 from jaxdarts.networks.supernet import Supernet, supernet_plan
-from jaxdarts.spaces import Architecture, CellSpace
+from jaxdarts.spaces import Architecture, CellSpace, Genotype
 
 Variables = dict[str, Any]
 _CELL = re.compile(r"cells\.(\d+)\.")
 _FIRST_OPERATION = re.compile(r"cells\.0\._ops\.\d+\._ops\.\d+\.op\.\d+\.weight")
+# Of FairDARTS, which names an edge by the states that it leads to and from, and then its operation by a number.
+_BETWEEN_STATES = re.compile(r"cells\.(\d+)\._ops\.\d+\.(\d+)\.\d+\.")
 _WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")  # of data parallel and of compiled models, in any order
 _CHECKPOINT_NAMES = ("state_dict", "model_state_dict", "model", "network", "net")
 
@@ -71,12 +73,14 @@ def from_torch(space_or_genotype: CellSpace | Architecture, state_dict: Mapping[
     state = _unwrapped(state_dict)
     network = network_of(space_or_genotype, state)
     has_statistics = any(name.endswith("running_mean") for name in state)
-    entries = [entry for entry in _entries(network) if entry.collection == "params" or has_statistics]
+    by_states = any(map(_BETWEEN_STATES.match, state))
+    entries = [entry for entry in _entries(network, by_states) if entry.collection == "params" or has_statistics]
     missing = [entry.torch_name for entry in entries if entry.torch_name not in state]
     if missing:
         raise InputError(f"state_dict: {len(missing)} tensors are missing, the first is {missing[0]!r}")
     known = {entry.torch_name for entry in entries}
     unknown = sorted(name for name in state if name not in known and not name.endswith("num_batches_tracked"))
+    unknown = [name for name in unknown if not _is_unused(network, name)]
     if unknown:
         raise InputError(f"state_dict: {len(unknown)} tensors have no place, the first is {unknown[0]!r}")
     shapes = _shapes(network, state["stem.0.weight"].shape[1])
@@ -101,10 +105,12 @@ def from_torch(space_or_genotype: CellSpace | Architecture, state_dict: Mapping[
 def to_torch(network: Supernet | DiscreteNetwork, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """A PyTorch `state_dict` (numpy arrays) of a network's parameters and running statistics.
 
-    The inverse of `from_torch`, except for the counters `num_batches_tracked`, which are set to 0.
+    The inverse of `from_torch`, except for the counters `num_batches_tracked`, which are set to 0. A genotype some of
+    whose nodes lack edges has FairDARTS' names, any other DARTS'.
     """
     state: dict[str, np.ndarray] = {}
-    for entry in _entries(network):
+    kind = _kind(network)
+    for entry in _entries(network, isinstance(kind, Genotype) and kind.is_sparse):
         value: Any = variables[entry.collection]
         for key in entry.path:
             value = value[key]
@@ -200,8 +206,17 @@ def _shapes(network: Supernet | DiscreteNetwork, image_channels: int) -> Variabl
     return {"params": {}, "batch_stats": {}, **shapes}
 
 
-def _entries(network: Supernet | DiscreteNetwork) -> Iterator[_Entry]:
-    """Every tensor of the network's `state_dict`, counters excepted."""
+def _is_unused(network: Supernet | DiscreteNetwork, name: str) -> bool:
+    """Whether a tensor is of an edge from a node that doesn't exist, which FairDARTS' code has and never computes."""
+    match, kind = _BETWEEN_STATES.match(name), _kind(network)
+    if match is None or not isinstance(kind, Genotype) or int(match[1]) >= len(network.blocks):
+        return False
+    cell_type, source = network.blocks[int(match[1])].cell_type, int(match[2])
+    return cell_type is not None and 2 <= source < kind.num_nodes + 2 and source - 2 not in kind.nodes(cell_type)
+
+
+def _entries(network: Supernet | DiscreteNetwork, by_states: bool) -> Iterator[_Entry]:
+    """Every tensor of the network's `state_dict`, counters excepted. `by_states`: by the names of FairDARTS."""
     relaxed = isinstance(network, Supernet)
     yield _Entry("stem.0.weight", "params", ("stem", "conv", "kernel"), "conv", 0)
     yield from _norm("stem.1", ("stem", "norm"), affine=True)
@@ -209,7 +224,7 @@ def _entries(network: Supernet | DiscreteNetwork) -> Iterator[_Entry]:
         if block.cell_type is None:
             yield from _residual(f"cells.{index}", f"cell_{index}")
         else:
-            yield from _cell(network, index, block, block.cell_type)
+            yield from _cell(network, index, block, block.cell_type, by_states)
     if not relaxed and network.auxiliary:
         head, here = "auxiliary_head.features", "auxiliary_head"
         yield _Entry(f"{head}.2.weight", "params", (here, "conv_1", "kernel"), "pointwise", 0)
@@ -233,7 +248,9 @@ def _residual(torch_block: str, here: str) -> Iterator[_Entry]:
     yield _Entry(f"{torch_block}.downsample.1.weight", "params", (here, "shortcut", "kernel"), "pointwise", 0)
 
 
-def _names(network: Supernet | DiscreteNetwork, torch_cell: str, cell_type: str) -> tuple[CellPlan, list[str]]:
+def _names(
+    network: Supernet | DiscreteNetwork, torch_cell: str, cell_type: str, by_states: bool
+) -> tuple[CellPlan, list[str]]:
     """The cell's connections, and the PyTorch name of each."""
     staged = _kind(network).macro == "stages"
     if isinstance(network, Supernet):
@@ -248,13 +265,21 @@ def _names(network: Supernet | DiscreteNetwork, torch_cell: str, cell_type: str)
         ]
         return plan, names + [f"{edges[row]}.auxiliary_op" for row in rows[len(columns) : len(plan.connections)]]
     plan = discrete_plan(network.genotype, cell_type)
+    if by_states:
+        pairs = [(connection.node + plan.num_inputs, connection.source) for connection in plan.connections]
+        return plan, [
+            f"{torch_cell}._ops.{state}.{source}.{pairs[:position].count((state, source))}"
+            for position, (state, source) in enumerate(pairs)
+        ]
     operations = "layers" if staged else "_ops"
     return plan, [f"{torch_cell}.{operations}.{position}" for position in range(len(plan.connections))]
 
 
-def _cell(network: Supernet | DiscreteNetwork, index: int, block: Block, cell_type: str) -> Iterator[_Entry]:
+def _cell(
+    network: Supernet | DiscreteNetwork, index: int, block: Block, cell_type: str, by_states: bool
+) -> Iterator[_Entry]:
     torch_cell, here = f"cells.{index}", f"cell_{index}"
-    plan, names = _names(network, torch_cell, cell_type)
+    plan, names = _names(network, torch_cell, cell_type, by_states)
     affine = isinstance(network, DiscreteNetwork)
     reduced_inputs = (block.previous_reduction, False) if plan.num_inputs == 2 else ()
     for number, reduced in enumerate(reduced_inputs):

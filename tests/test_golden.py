@@ -121,6 +121,11 @@ METHODS = {
     | {f"{where}{name}" for where in ("", "second/", "zero/") for name in PASS}
     | {"step/train_loss", "eigenvalues", "zero/eigenvalues", "skip_beta", "second/skip_beta", "genotype", "cases"}
     | {f"schedule/{name}" for name in ("linear", "cosine", "slow_cosine", "constant")},
+    # Without the supernet (weights, scores, gradients, eigenvalues): its loss is linear in the weights of operations.
+    "fair_darts": {"sigmoid", "first_order", "first_order_cross_entropy", "step/alpha", "genotype"}
+    | {f"zero_one/{name}" for name in ("l2", "l1", "l2_grad", "l1_grad")}
+    | {f"evaluation/{name}" for name in ("concatenated", "state", "eval_logits", "train_logits")}
+    | {"cases/threshold_sparse", "cases/darts"},
 }
 
 

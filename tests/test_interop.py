@@ -205,3 +205,41 @@ def test_checkpoints_that_are_named_instead(small: Any) -> None:
     ):
         with pytest.raises(InputError, match=message):
             from_torch(SMALL, wrong)
+
+
+SPARSE = Genotype.from_text(  # an edge leads away from state 3, to which none leads
+    "Genotype([('sep_conv_3x3', 2, 0), ('sep_conv_3x3', 2, 0), ('dil_conv_3x3', 4, 3), ('skip_connect', 4, 1)], "
+    "range(2, 5), [('skip_connect', 2, 1), ('sep_conv_3x3', 3, 2), ('avg_pool_3x3', 4, 0)], range(2, 5))"
+)
+
+
+def test_names_of_a_genotype_that_lacks_edges() -> None:
+    """Those of FairDARTS; what its code holds and never computes is passed over, anything else is named."""
+    network = DiscreteNetwork(SPARSE, num_classes=7, channels=2, num_cells=3, auxiliary=True)
+    variables = random_variables(network)
+    state = to_torch(network, variables)
+    edges = {name.split(".")[3] + name.split(".")[4] + name.split(".")[5] for name in state if ".0._ops." in name}
+    assert edges == {"200", "201"}
+    assert {"cells.1._ops.2.1.0.conv_1.weight", "cells.2._ops.3.2.0.op.7.bias"} <= set(state)
+    assert network_of(SPARSE, state) == network
+    assert_same(from_torch(SPARSE, state), variables)
+    unused = {"cells.0._ops.4.3.0.op.1.weight": np.ones((2, 1, 3, 3))}
+    assert_same(from_torch(SPARSE, state | unused), variables)
+    for name in ("cells.1._ops.4.3.0.op.1.weight", "cells.0._ops.4.9.0.op.1.weight", "cells.7._ops.4.3.0.op.1.weight"):
+        with pytest.raises(InputError, match="no place|missing"):
+            from_torch(SPARSE, state | {name: np.ones(1)})
+
+
+def test_fair_darts_names_of_a_genotype_with_two_edges_a_node() -> None:
+    genotype = Genotype((("sep_conv_3x3", 1), ("sep_conv_3x3", 0)), (2,), (("skip_connect", 0), ("none", 1)), (2,))
+    network = DiscreteNetwork(genotype, num_classes=7, channels=2, num_cells=3, auxiliary=False)
+    variables = random_variables(network)
+    sources = {"0": {"0": 1, "1": 0}, "1": {"0": 0}, "2": {"0": 0}}  # of the operations with weights, by cell
+    renamed = {}
+    for name, value in to_torch(network, variables).items():
+        parts = name.split(".")
+        if "_ops" in parts:
+            parts[3:4] = ["2", str(sources[parts[1]][parts[3]]), "0"]
+        renamed[".".join(parts)] = value
+    assert any("_ops.2.1.0.op" in name for name in renamed) and any("_ops.2.0.0.conv" in name for name in renamed)
+    assert_same(from_torch(genotype, renamed), variables)

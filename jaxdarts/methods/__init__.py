@@ -17,6 +17,7 @@ from jaxdarts.methods.early_stopping import (
     newest_stop,
     stopping,
 )
+from jaxdarts.methods.fair_darts import FAIR_DARTS
 from jaxdarts.methods.gdas import GDAS
 from jaxdarts.methods.idarts import IDARTS
 from jaxdarts.methods.parts import gradient_method
@@ -48,6 +49,7 @@ METHODS: dict[str, MethodEntry] = {
     "gdas": GDAS,
     "pc-darts": PC_DARTS,
     "darts-minus": DARTS_MINUS,
+    "fair-darts": FAIR_DARTS,
     "snas": SNAS,
     "dsnas": DSNAS,
     "idarts": IDARTS,

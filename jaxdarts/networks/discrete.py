@@ -23,7 +23,7 @@ class DiscreteNetwork(nn.Module):
     how cells become a network (`networks/macro.py`).
 
     Attributes:
-      genotype: the cells.
+      genotype: the cells. A node that doesn't exist is not concatenated: cells have channels for those that do.
       num_classes: outputs.
       channels: C, channels of the first cell's nodes.
       num_cells: cells in the chain; of NAS-Bench-201 in each of the three stages.
@@ -78,6 +78,7 @@ class DiscreteNetwork(nn.Module):
             if key is not None:
                 drop_key, noise_key = jax.random.split(jax.random.fold_in(key, index))
                 if train and drop_path is not None:
+                    # Differs from FairDARTS, which drops a node's sum at once, identities among it: as DARTS.
                     kept = keep_mask(drop_key, drop_path, (len(plan.connections), images.shape[0]), images.dtype)
                     exempt = jnp.array([_is_identity(connection, reduction) for connection in plan.connections])
                     gates = jnp.where(exempt[:, None], 1, kept)

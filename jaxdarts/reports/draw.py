@@ -55,14 +55,14 @@ def draw_cells(genotype: Architecture, title: str | None = None) -> Figure:
 
     Left, the outputs of the last two cells, or of the last block; each numbered node adds the results of its
     operations; right, the concatenation. Places are fixed by the number of nodes (and by the longest name, where that
-    is unusually long), so that the drawings of different epochs can be laid side by side. No global matplotlib state is
-    used.
+    is unusually long), so that the drawings of different epochs can be laid side by side; that of a node that does not
+    exist stays free. No global matplotlib state is used.
     """
     names = set(genotype.operations)
     count = len(genotype.cell_types)
     incoming = [genotype.nodes(cell).count(node) for cell in genotype.cell_types for node in range(genotype.num_nodes)]
     box_width = max([_BOX_WIDTH, *(_text_width(name) + 2 * _BOX_PADDING for name in names)])
-    layout = _Layout(genotype.num_nodes, box_width, genotype.num_inputs, max(incoming))
+    layout = _Layout(genotype.num_nodes, box_width, genotype.num_inputs, max(2, *incoming))
     columns = 2 if layout.width < 4.5 and count > 1 else 1  # small cells stand side by side
     width = columns * layout.width + (columns + 1) * _MARGIN
     legend = _legend_rows(names, width - 2 * _MARGIN)
@@ -213,6 +213,8 @@ def _draw_cell(axes: Axes, genotype: Architecture, cell_type: str, layout: _Layo
         box_x = x0 + layout.box_x(node)
         # The higher source feeds the upper operation by the right lane: the node's wires cannot cross.
         own = sorted((edge for to, edge in edges if to == node), key=lambda edge: edge[1])
+        if not own:  # such a node doesn't exist; its place stays free
+            continue
         for place, (name, source) in enumerate(own):
             y = node_y + layout.box_y(place, len(own))
             lane_x = x0 + layout.lanes_x(node) + (len(own) - 1 - place) * _LANE

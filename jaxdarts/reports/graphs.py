@@ -20,7 +20,7 @@ def to_dot(genotype: Architecture) -> str:
     lines = ["digraph genotype {", "  rankdir=LR;", "  node [shape=box, style=rounded];"]
     for cell_type in genotype.cell_types:
         lines += [f"  subgraph cluster_{cell_type} {{", f"    label={quote(CELL_NAMES[cell_type])};"]
-        lines += [f"    {cell_type}_{state} [label={quote(name)}];" for state, name in _states(genotype)]
+        lines += [f"    {cell_type}_{state} [label={quote(name)}];" for state, name in _states(genotype, cell_type)]
         lines += [f"    {a} -> {b} [label={quote(label)}];" for a, label, b in _connections(genotype, cell_type)]
         lines += ["  }"]
     return "\n".join([*lines, "}", ""])
@@ -37,7 +37,7 @@ def to_mermaid(genotype: Architecture) -> str:
     lines = ["flowchart LR"]
     for cell_type in genotype.cell_types:
         lines += [f"  subgraph {cell_type}[{quote(CELL_NAMES[cell_type])}]"]
-        lines += [f"    {cell_type}_{state}({quote(name)})" for state, name in _states(genotype)]
+        lines += [f"    {cell_type}_{state}({quote(name)})" for state, name in _states(genotype, cell_type)]
         lines += [f"    {a} -->|{quote(label)}| {b}" for a, label, b in _connections(genotype, cell_type)]
         lines += ["  end"]
     return "\n".join([*lines, ""])
@@ -58,9 +58,12 @@ def node_number(state: int, num_inputs: int) -> int:
     return state if num_inputs == 1 else state - num_inputs
 
 
-def _states(genotype: Architecture) -> list[tuple[int, str]]:
-    last = genotype.num_nodes + genotype.num_inputs
-    return [(state, state_name(state, genotype.num_inputs)) for state in range(last)] + [(last, "c_{k}")]
+def _states(genotype: Architecture, cell_type: str) -> list[tuple[int, str]]:
+    """The inputs, the nodes that exist, and the output."""
+    inputs = genotype.num_inputs
+    nodes = sorted(set(genotype.nodes(cell_type)))
+    states = [*range(inputs), *(node + inputs for node in nodes)]
+    return [(state, state_name(state, inputs)) for state in states] + [(genotype.num_nodes + inputs, "c_{k}")]
 
 
 def _connections(genotype: Architecture, cell_type: str) -> list[tuple[str, str, str]]:

@@ -40,8 +40,13 @@ class CellSpace(ABC):
         """Candidates of each edge of a cell."""
 
     @abstractmethod
-    def architecture(self, edges: Mapping[str, tuple[Edge, ...]]) -> Architecture:
-        """The architecture with these edges of each cell type, ordered by node."""
+    def architecture(
+        self, edges: Mapping[str, tuple[Edge, ...]], counts: Mapping[str, tuple[int, ...]] | None = None
+    ) -> Architecture:
+        """The architecture with these edges of each cell type, ordered by node.
+
+        `counts`: edges of each node; None: as many as the space keeps, which a space that keeps all edges asks for.
+        """
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +111,10 @@ class CellSpace(ABC):
             yield self.architecture(dict(zip(self.cell_types, cells, strict=True)))
 
     def check_genotype(self, genotype: Architecture) -> None:
-        """Raises InputError, naming the first difference, for a genotype that discretisation cannot return."""
+        """Raises InputError, naming the first difference, for a genotype that no derivation can return.
+
+        Nodes may have fewer edges than discretisation keeps, or none: then they don't exist.
+        """
         where = f"genotype: does not belong to space {self.name!r}:"
         if genotype.cell_types != self.cell_types:
             raise InputError(
@@ -115,9 +123,11 @@ class CellSpace(ABC):
         if genotype.num_nodes != self.num_nodes:
             raise InputError(f"{where} it has {genotype.num_nodes} nodes a cell, the space {self.num_nodes}")
         for cell in self.cell_types:
-            if genotype.concat(cell) != self.concat:
+            exist = set(genotype.nodes(cell))
+            concat = [state for state in self.concat if state - self.num_inputs in exist]
+            if list(genotype.concat(cell)) != concat:
                 raise InputError(
-                    f"{where} the {cell} cell concatenates {list(genotype.concat(cell))}, the space {list(self.concat)}"
+                    f"{where} the {cell} cell concatenates {list(genotype.concat(cell))}, the space {concat}"
                 )
             seen = set()
             for node, (operation, source) in zip(genotype.nodes(cell), genotype.edges(cell), strict=True):

@@ -130,8 +130,10 @@ class DenseSpace(CellSpace):
         check_cell_type(self, cell_type)
         return self.cell
 
-    def architecture(self, edges: Mapping[str, tuple[Edge, ...]]) -> DenseGenotype:
-        """The cell with these edges."""
+    def architecture(
+        self, edges: Mapping[str, tuple[Edge, ...]], counts: Mapping[str, tuple[int, ...]] | None = None
+    ) -> DenseGenotype:
+        """The cell with these edges, which are all."""
         return DenseGenotype(tuple(operation for operation, _ in edges["cell"]))
 
     def to_json(self) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def discretise(space: CellSpace, strengths: Mapping[str, ArrayLike], chooses_non
 def one_hot(space: CellSpace, genotype: Architecture) -> dict[str, np.ndarray]:
     """The mixing weights with which the supernet computes a genotype's network: float32[edges, operations] a cell.
 
-    1 where the genotype has an operation, 0 elsewhere; `discretise` reads the genotype off them.
+    1 where the genotype has an operation, 0 elsewhere; `discretise` reads the genotype off them, if none of its nodes
+    lacks edges. A node that doesn't exist is 0 then.
 
     Raises:
       InputError: the genotype is not one of the space.

@@ -66,9 +66,12 @@ class SearchSpace(CellSpace):
         check_cell_type(self, cell_type)
         return self.normal if cell_type == "normal" else self.reduce
 
-    def architecture(self, edges: Mapping[str, tuple[Edge, ...]]) -> Genotype:
-        """The genotype with these edges of each cell, two a node."""
-        return Genotype(edges["normal"], self.concat, edges["reduce"], self.concat)
+    def architecture(
+        self, edges: Mapping[str, tuple[Edge, ...]], counts: Mapping[str, tuple[int, ...]] | None = None
+    ) -> Genotype:
+        """The genotype with these edges of each cell, two a node or as many as `counts` says."""
+        normal_counts, reduce_counts = (None if counts is None else counts[cell] for cell in CELL_TYPES)
+        return Genotype(edges["normal"], self.concat, edges["reduce"], self.concat, normal_counts, reduce_counts)
 
     def to_json(self) -> dict[str, Any]:
         """The whole space as a JSON object."""

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
-import optax
+from check_fair_darts import check_fair_darts
 from check_gdas import check_gdas
 from check_idarts import check_idarts
 from check_networks import Case
 from check_perturbed import check_sdarts_adv, check_sdarts_rs
 from check_sampled import check_dsnas, check_snas
-from method_setting import Setting, by_cell, genotypes, passes, read_setting
-from relative_errors import Row, array_rows, group_rows, relative_error
+from method_setting import Setting, by_cell, genotypes, hessian_of, passes, read_setting, step_rows
+from relative_errors import Row, array_rows, relative_error
 
-from jaxdarts.bilevel import Parts, set_hyperparameters, value_and_gradients
+from jaxdarts.bilevel import Parts
 from jaxdarts.errors import InputError
-from jaxdarts.methods.base import Method, Problem, View, strengths
+from jaxdarts.methods.base import Problem, strengths
 from jaxdarts.methods.relaxations import Alpha
 
 
@@ -36,26 +33,6 @@ def check_method(case: Case) -> Iterator[Row]:
     yield from Parts().run(lambda: list(check(read_setting(case, own))))()
 
 
-def _step(
-    own: Setting, method: Method, alpha: Alpha, values: Mapping[str, Any], name: str, moves: float | None = None
-) -> Iterator[Row]:
-    """One pass of the method over both batches, in which alpha's step comes first."""
-    case = own.case
-    if not case.group(name):
-        return
-    state = own.state(method, alpha, values)
-    if moves is not None:
-        opt_state = set_hyperparameters(state.alpha_opt_state, moves=moves)
-        state = dataclasses.replace(state, alpha_opt_state=opt_state)
-    new, totals = method.step(state, own.train, own.valid)
-    _, (gradient, _) = value_and_gradients(method.problem.outer, own.params, new.alpha, own.view(own.train, values))
-    yield from array_rows(f"{name}/train_loss", {f"{name}/train_loss": totals["train_loss"][0]}, case.arrays)
-    yield from array_rows(f"{name}/clip_norm", {f"{name}/clip_norm": optax.tree.norm(gradient)}, case.arrays)
-    yield from by_cell(f"{name}/alpha", new.alpha, case)
-    yield from by_cell(f"{name}/beta", new.alpha.get("edges", {}), case)
-    yield from group_rows(f"{name}/params", own.torch(new.params), case.group(f"{name}/params"))
-
-
 def _eigenvalues(
     own: Setting, problem: Problem, alpha: Alpha, values: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[Row]:
@@ -63,7 +40,7 @@ def _eigenvalues(
     arrays = own.case.arrays
     if not {f"{prefix}hessian", f"{prefix}eigenvalues", f"{prefix}hessian_beta"} & set(arrays):
         return
-    matrix = np.asarray(_hessian(problem.outer, own.params, alpha, own.view(own.valid, values)))
+    matrix = hessian_of(problem.outer, own.params, alpha, own.view(own.valid, values))
     found = {"hessian": matrix, "eigenvalues": np.linalg.eigvalsh((matrix + matrix.T) / 2)}
     if f"{prefix}hessian_beta" in arrays:
         size = len(arrays[f"{prefix}hessian_beta"])
@@ -73,15 +50,6 @@ def _eigenvalues(
             reference = arrays[f"{prefix}{name}"]
             reference = np.sort(reference) if name == "eigenvalues" else reference
             yield Row(f"{prefix}{name}", relative_error({"": value}, {"": reference}))
-
-
-@partial(jax.jit, static_argnums=0)
-def _hessian(outer: Callable[..., Any], params: Any, alpha: Alpha, view: View) -> jax.Array:
-    names = sorted(alpha, key=lambda name: (name == "edges", name))
-    flat, rebuild = jax.flatten_util.ravel_pytree([alpha[name] for name in names])
-    slope = jax.grad(lambda vector: outer(params, dict(zip(names, rebuild(vector), strict=True)), view)[0])
-    # One column at a time: all of them at once would hold as many networks.
-    return jax.lax.map(lambda v: jax.jvp(slope, (flat,), (v,))[1], jnp.eye(len(flat), dtype=flat.dtype))
 
 
 def _pc_darts(own: Setting) -> Iterator[Row]:
@@ -94,8 +62,8 @@ def _pc_darts(own: Setting) -> Iterator[Row]:
     yield from passes(own, method.problem, alpha, {})
     yield from _eigenvalues(own, method.problem, alpha, {})
     moves = method.schedules["alpha/moves"]
-    yield from _step(own, method, alpha, {}, "frozen_step", moves(14))
-    yield from _step(own, method, alpha, {}, "step", moves(15))
+    yield from step_rows(own, method, alpha, {}, "frozen_step", moves(14))
+    yield from step_rows(own, method, alpha, {}, "step", moves(15))
     yield from genotypes(own, "genotype", method, [alpha], [case.meta["genotype"]])
     if "cases/alpha" in case.arrays:
         pairs = [
@@ -120,7 +88,7 @@ def _darts_minus(own: Setting) -> Iterator[Row]:
             values = {"auxiliary_skip": case.arrays[f"{prefix}skip_beta"]}
             yield from passes(own, problem, alpha, values, prefix)
             yield from _eigenvalues(own, problem, alpha, values, prefix)
-    yield from _step(own, method, alpha, {"auxiliary_skip": case.arrays["skip_beta"]}, "step")
+    yield from step_rows(own, method, alpha, {"auxiliary_skip": case.arrays["skip_beta"]}, "step")
     own.settings.auxiliary_skip_schedule = case.meta.get("decay", "constant")
     own.settings.epochs = case.meta.get("epochs", own.settings.epochs)
     schedule = own.method("darts-minus").schedules["auxiliary_skip"]
@@ -142,6 +110,7 @@ CHECKS: dict[str, tuple[str, Callable[[Setting], Iterator[Row]]]] = {
     "GDAS": ("gdas", check_gdas),
     "PC-DARTS": ("pc-darts", _pc_darts),
     "DARTS-": ("darts-minus", _darts_minus),
+    "FairDARTS": ("fair-darts", check_fair_darts),
     "SNAS": ("snas", check_snas),
     "DSNAS": ("dsnas", check_dsnas),
     "iDARTS": ("idarts", check_idarts),

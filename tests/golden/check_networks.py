@@ -42,6 +42,9 @@ from jaxdarts.spaces import (
     discretise,
 )
 
+# That of FairDARTS, with its operations in DARTS' order.
+WITHOUT_NONE = SearchSpace.uniform("darts without none", tuple(name for name in DARTS.normal[0] if name != "none"))
+
 
 class Case(NamedTuple):
     """A file's contents: arrays by name, and its settings."""
@@ -99,14 +102,14 @@ def check_case(case: Case) -> Iterator[Row]:
 
 def search_space(case: Case) -> CellSpace:
     """The space that a search case names, with the file's number of nodes and concatenated states."""
-    name = case.meta.get("space")
-    if name not in SPACES:
-        raise InputError(f"meta: unknown space {name!r}; choose from {', '.join(SPACES)}")
-    if isinstance(SPACES[name], DenseSpace):
-        return SPACES[name]
+    name, spaces = case.meta.get("space"), {**SPACES, "darts without none": WITHOUT_NONE}
+    if name not in spaces:
+        raise InputError(f"meta: unknown space {name!r}; choose from {', '.join(spaces)}")
+    if isinstance(spaces[name], DenseSpace):
+        return spaces[name]
     rows, columns = case.group("alpha").get("normal", np.empty((0, 0))).shape
     # RobustDARTS' code calls the full DARTS space "s5"; the paper's S5 has three operations.
-    base = DARTS if name == "s5" and columns == len(DARTS.normal[0]) else SPACES[name]
+    base = DARTS if name == "s5" and columns == len(DARTS.normal[0]) else spaces[name]
     assert isinstance(base, SearchSpace)
     nodes = next((n for n in range(1, rows + 1) if count_edges(n) == rows), None)
     if nodes is None or case.meta.get("nodes", nodes) != nodes:
@@ -118,6 +121,8 @@ def search_space(case: Case) -> CellSpace:
     else:
         raise InputError(f"meta: space {name!r} has {base.num_nodes} nodes, the file {nodes}")
     params = case.group("params")
+    if not params:
+        return SearchSpace(base.name, nodes, edges["normal"], edges["reduce"], tuple(range(2, 2 + nodes)))
     network = network_of(base, params)
     assert isinstance(network, Supernet)
     last_channels = network.channels * 2 ** len({network.num_cells // 3, 2 * network.num_cells // 3})

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
+import optax
 from check_networks import Case, search_space
 from relative_errors import Arrays, Row, array_rows, group_rows, relative_error, same_keys
 
-from jaxdarts.bilevel import value_and_gradients
+from jaxdarts.bilevel import set_hyperparameters, value_and_gradients
 from jaxdarts.errors import InputError
 from jaxdarts.interop import from_torch, network_of, to_torch
 from jaxdarts.methods import METHODS
@@ -78,15 +81,19 @@ def read_setting(case: Case, name: str) -> Setting:
     for field in ("ops", "primitives"):
         if meta.get(field, ours) != ours:
             raise InputError(f"meta: {field} are {meta[field]}; expected {ours}")
-    variables = from_torch(space, case.group("params"))
-    module = network_of(space, case.group("params"))
-    assert isinstance(module, Supernet)
+    if given := case.group("params"):
+        variables, network = from_torch(space, given), network_of(space, given)
+        assert isinstance(network, Supernet)
+        module = network
+    else:
+        module = Supernet(space, meta["num_classes"], meta["init_channels"], meta["layers"])
+        variables = {"params": {}, "batch_stats": {}}
     batches = [Batch(case.images(f"{half}_x"), jnp.asarray(arrays[f"{half}_y"])) for half in ("train", "valid")]
     stats, params = (jax.tree.map(jnp.asarray, variables[part]) for part in ("batch_stats", "params"))
-    network = relaxed_network(module, batches[0].images.shape[1:], jnp.float64)
-    network = network._replace(init=lambda key: (params, stats))
+    relaxed = relaxed_network(module, batches[0].images.shape[1:], jnp.float64)
+    relaxed = relaxed._replace(init=lambda key: (params, stats))
     task = bare_task()._replace(loss=_loss_and_logits, inner_loss=_loss_and_logits)
-    problem = Problem(space, network, task, softmax(space, dtype=jnp.float64))
+    problem = Problem(space, relaxed, task, softmax(space, dtype=jnp.float64))
     settings = SearchConfig(method=name).flat() | {
         # What no file changes; the method's own settings have their defaults.
         "hypergradient": "first_order",
@@ -144,6 +151,40 @@ def rows(found: Mapping[str, Any], case: Case) -> Iterator[Row]:
     """A row of every array that the file has."""
     for name in found:
         yield from array_rows(name, found, case.arrays)
+
+
+def step_rows(
+    own: Setting, method: Method, alpha: Alpha, values: Mapping[str, Any], name: str, moves: float | None = None
+) -> Iterator[Row]:
+    """One pass of the method over both batches, in which alpha's step comes first."""
+    case = own.case
+    if not case.group(name):
+        return
+    state = own.state(method, alpha, values)
+    if moves is not None:
+        opt_state = set_hyperparameters(state.alpha_opt_state, moves=moves)
+        state = dataclasses.replace(state, alpha_opt_state=opt_state)
+    new, totals = method.step(state, own.train, own.valid)
+    _, (gradient, _) = value_and_gradients(method.problem.outer, own.params, new.alpha, own.view(own.train, values))
+    yield from array_rows(f"{name}/train_loss", {f"{name}/train_loss": totals["train_loss"][0]}, case.arrays)
+    yield from array_rows(f"{name}/clip_norm", {f"{name}/clip_norm": optax.tree.norm(gradient)}, case.arrays)
+    yield from by_cell(f"{name}/alpha", new.alpha, case)
+    yield from by_cell(f"{name}/beta", new.alpha.get("edges", {}), case)
+    yield from group_rows(f"{name}/params", own.torch(new.params), case.group(f"{name}/params"))
+
+
+def hessian_of(outer: Callable[..., Any], params: Any, alpha: Alpha, view: View) -> np.ndarray:
+    """Of a loss in all of alpha, cell types in order and then what else it holds."""
+    return np.asarray(_hessian(outer, params, alpha, view))
+
+
+@partial(jax.jit, static_argnums=0)
+def _hessian(outer: Callable[..., Any], params: Any, alpha: Alpha, view: View) -> jax.Array:
+    names = sorted(alpha, key=lambda name: (name == "edges", name))
+    flat, rebuild = jax.flatten_util.ravel_pytree([alpha[name] for name in names])
+    slope = jax.grad(lambda vector: outer(params, dict(zip(names, rebuild(vector), strict=True)), view)[0])
+    # One column at a time: all of them at once would hold as many networks.
+    return jax.lax.map(lambda v: jax.jvp(slope, (flat,), (v,))[1], jnp.eye(len(flat), dtype=flat.dtype))
 
 
 def genotypes(own: Setting, name: str, method: Method, alphas: list[Alpha], expected: list[Any]) -> Iterator[Row]:

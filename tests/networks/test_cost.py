@@ -52,6 +52,39 @@ def test_published_sizes(name: str, parameters: int, millions: int) -> None:
     assert round(cost.multiply_adds / 1e6) == millions
 
 
+# As FairDARTS' code notes them beside its genotypes, cut: millions of parameters with the auxiliary head, and of
+# multiply-adds.
+FAIR = {
+    "e": (
+        "[('sep_conv_3x3', 2, 0), ('sep_conv_3x3', 2, 1), ('dil_conv_3x3', 4, 1), ('dil_conv_3x3', 4, 2), "
+        "('dil_conv_3x3', 5, 0), ('dil_conv_5x5', 5, 1)]",
+        "[('max_pool_3x3', 2, 1), ('max_pool_3x3', 2, 0), ('max_pool_3x3', 3, 1), ('max_pool_3x3', 3, 0), "
+        "('sep_conv_5x5', 4, 1), ('max_pool_3x3', 4, 0), ('avg_pool_3x3', 5, 0), ('dil_conv_5x5', 5, 1)]",
+        3.12,
+        414,
+    ),
+    "g": (  # an edge leads from state 3 of the normal cell, which does not exist
+        "[('sep_conv_3x3', 2, 0), ('sep_conv_3x3', 2, 1), ('skip_connect', 4, 3), ('sep_conv_5x5', 4, 1), "
+        "('dil_conv_3x3', 5, 0), ('sep_conv_3x3', 5, 1)]",
+        "[('avg_pool_3x3', 2, 1), ('skip_connect', 2, 0), ('skip_connect', 3, 2), ('max_pool_3x3', 3, 1), "
+        "('sep_conv_5x5', 4, 3), ('max_pool_3x3', 4, 0), ('dil_conv_3x3', 5, 1), ('dil_conv_3x3', 5, 4)]",
+        3.37,
+        453,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(FAIR))
+def test_published_sizes_of_genotypes_with_fewer_edges(name: str) -> None:
+    normal, reduce, parameters, millions = FAIR[name]
+    genotype = Genotype.from_text(f"Genotype({normal}, range(2, 6), {reduce}, range(2, 6))")
+    cost = network_cost(genotype, 10, 36, 20, (32, 32, 3))
+    head = 576 * 128 + 2 * 128 + 128 * 768 * 4 + 2 * 768 + 768 * 10 + 10
+    assert (cost.parameters + head) // 10_000 == round(100 * parameters)
+    assert cost.multiply_adds // 1_000_000 == millions
+    assert network_cost(genotype, 10, 6, 5, (11, 9, 2)).parameters == built(genotype, 6, 5, (11, 9, 2))
+
+
 def test_nasbench201() -> None:
     """The largest cell has 1.53 million parameters, as the benchmark lists it."""
     cell = DenseGenotype(("nor_conv_3x3",) * 6)

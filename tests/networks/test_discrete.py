@@ -136,3 +136,37 @@ def test_evaluation_ignores_drop_path_and_the_other_images() -> None:
     scores, _ = apply(variables, x)
     other, _ = apply(variables, x.at[1:].set(0.0))
     np.testing.assert_allclose(scores[0], other[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_node_that_does_not_exist_is_one_less_and_not_zero() -> None:
+    """State 3 doesn't exist: the same as with `none` on its edges and on that from it, and concatenated without it."""
+    edge = ("sep_conv_3x3", 0)
+    sparse = Genotype(
+        (edge, ("skip_connect", 3), ("max_pool_3x3", 2)), (2, 3, 4),
+        (edge, ("skip_connect", 1), ("avg_pool_3x3", 2)), (2, 3, 4), (1, 0, 2), (2, 1, 0),
+    )  # fmt: skip
+    nothing = ("none", 0)
+    whole = Genotype(
+        (edge, nothing, nothing, nothing, ("max_pool_3x3", 2), nothing), (2, 4),
+        (edge, ("skip_connect", 1), ("avg_pool_3x3", 2), nothing, nothing, nothing), (2, 3),
+    )  # fmt: skip
+    x, networks = images(), [network(genotype, auxiliary=True) for genotype in (sparse, whole)]
+    variables = jax.jit(networks[0].init, compiler_options=QUICKLY)(KEY, x)
+    shapes = jax.eval_shape(networks[1].init, KEY, x)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, shapes)
+    found = []
+    for net in networks:
+        run = jax.jit(lambda v, x, net=net: net.apply(v, x, train=True, mutable=["batch_stats"])[0])
+        found.append(jax.tree.leaves(run(variables, x)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *found)
+
+
+def test_both_types_of_cell_have_channels_of_their_own() -> None:
+    """By hand: cells of 2, 4 and 8 channels with two nodes, one and one; the classifier reads 8."""
+    edge = ("skip_connect", 0)
+    net = network(Genotype((edge, edge), (2, 3), (edge,), (2, 3), (1, 1), (0, 1)))
+    params = jax.eval_shape(net.init, KEY, images())["params"]
+    assert params["classifier"]["linear"]["kernel"].shape == (8, 3)
+    read = [params[f"cell_{cell}"][f"preprocess_{i}"]["kernel"].shape for cell, i in ((1, 0), (1, 1), (2, 1))]
+    assert read == [(1, 4, 6), (1, 4, 4), (1, 8, 4)]
+    assert params["cell_2"]["preprocess_0"]["conv_1"]["kernel"].shape == (1, 4, 4)

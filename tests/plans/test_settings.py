@@ -112,8 +112,7 @@ BAD_VALUES: list[tuple[str, Any, str]] = [
     (
         "method",
         "darts-es ",
-        "unknown method 'darts-es '; choose from beta-darts, darts, darts-ada, darts-es, darts-minus, gdas, pc-darts, "
-        "r-darts-dp",
+        "unknown method 'darts-es '; choose from beta-darts, darts, darts-ada, darts-es, darts-minus, ",
     ),
     ("es_rule", "papers", "unknown es_rule 'papers'; choose from code, paper, quick"),
     ("es_window", 4, "es_window must be odd, since the average is centred; got 4"),
@@ -264,6 +263,8 @@ OTHER_VALUES: dict[str, Any] = {
     "selection_samples": 2000,
     "gdas_gradient": "dense",
     "auxiliary_skip_schedule": "cosine",
+    "zero_one_loss": "l1",
+    "fair_derivation": "darts",
 }
 NEEDS: dict[str, dict[str, Any]] = {
     "unrolled_steps": {"hypergradient": "unrolled"},

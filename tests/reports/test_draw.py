@@ -52,6 +52,9 @@ CASES = [
     *(random_genotype(num_nodes) for num_nodes in (1, 2, 3, 4, 7)),
     random_genotype(3, names=["an_operation_with_quite_a_long_name_$x$", "skip_connect"]),
     Genotype((("noise", 1), ("noise", 1), ("none", 2), ("noise", 2)), (3,), (("noise", 0), ("none", 0)) * 2, (0,)),
+    # Fewer edges, and nodes that don't exist: the first, the last, all but one.
+    Genotype((("noise", 1), ("none", 3), ("noise", 0)), (3, 4), (("noise", 1),), (2,), (0, 1, 2), (1, 0, 0)),
+    Genotype((("noise", 1),), (5,), (("noise", 1), ("noise", 0), ("none", 3)), (3, 5), (0, 0, 0, 1), (0, 1, 1, 1)),
 ]
 
 
@@ -59,7 +62,9 @@ CASES = [
 def test_nothing_overlaps(genotype: Genotype) -> None:
     figure = draw_cells(genotype, title="A title")
     boxes, wires = _boxes(figure), _wires(figure)
-    assert len(wires) == 4 * genotype.num_nodes
+    assert len(wires) == sum(len(genotype.edges(cell)) for cell in genotype.cell_types)
+    circles = sum(isinstance(patch, Circle) for patch in figure.axes[0].patches)
+    assert circles == sum(len(set(genotype.nodes(cell))) for cell in genotype.cell_types)
     for one, two in itertools.combinations(boxes, 2):
         assert one[2] <= two[0] or two[2] <= one[0] or one[3] <= two[1] or two[3] <= one[1]
     for wire, (left, top, right, bottom) in itertools.product(wires, boxes):
@@ -77,7 +82,7 @@ def test_nothing_overlaps(genotype: Genotype) -> None:
 
 
 def test_operations_stand_left_of_their_node_and_fit_their_boxes() -> None:
-    genotype = CASES[-2]
+    genotype = CASES[5]
     figure = draw_cells(genotype)
     names = [text.get_text() for text in figure.axes[0].texts]
     for name in {name for name, _ in genotype.normal + genotype.reduce}:

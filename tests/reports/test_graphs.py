@@ -19,3 +19,14 @@ def test_text_formats() -> None:
 
 def test_state_names() -> None:
     assert [state_name(state) for state in range(4)] == ["c_{k-2}", "c_{k-1}", "node 0", "node 1"]
+
+
+def test_a_node_that_does_not_exist_is_left_out() -> None:
+    edge = ("skip_connect", 0)
+    genotype = Genotype((edge, edge), (2, 4), (edge,), (3,), (1, 0, 1), (0, 1, 0))
+    dot, mermaid = to_dot(genotype), to_mermaid(genotype)
+    for text in (dot, mermaid):
+        assert "normal_2" in text and "normal_4" in text and "reduce_3" in text
+        assert not any(name in text for name in ("normal_3", "reduce_2", "reduce_4"))
+    assert 'normal_4 -> normal_5 [label="concat"];' in dot
+    assert mermaid.count("-->") == dot.count("->") == 6

@@ -197,6 +197,23 @@ def test_what_learns_no_alpha_has_no_cards_of_its_strengths(tmp_path: Path) -> N
         assert absent not in text
 
 
+def test_a_search_by_fair_darts(tmp_path: Path) -> None:
+    """Its strengths are sigmoids, and of its cells is shown what exists."""
+    folder = synthetic_run(tmp_path / "fair", S5, epochs=1)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"method": "fair-darts", "hypergradient": "first_order"}))
+    cells = {"normal": [["sep_conv_3x3", 2, 1]], "reduce": [["skip_connect", 0], ["max_pool_3x3", 1]]}
+    genotype = cells | {"normal_concat": [2], "reduce_concat": [2]}
+    (folder / "genotype.json").write_text(json.dumps(genotype))
+    (record,) = (json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines())
+    (folder / "metrics.jsonl").write_text(json.dumps(record | {"genotype": genotype}) + "\n")
+    text = write_report(folder).read_text()
+    Page(text)
+    assert "Sigmoid of alpha, each operation by itself" in text and "Softmax" not in text
+    assert "0 of 1 operations in the normal cell, 1 of 2 operations in the reduction cell" in text
+    assert f"{1 / (1 + np.exp(-record['alpha']['normal'][0][0])):.3f}" in text
+
+
 def test_one_epoch_without_eigenvalues(tmp_path: Path) -> None:
     text = write_report(synthetic_run(tmp_path / "s5", S5, epochs=1, eigenvalues=False)).read_text()
     Page(text)

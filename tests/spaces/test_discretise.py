@@ -173,3 +173,16 @@ def test_bad_strengths() -> None:
         discretise(TINY, good | {"reduce": np.zeros((5, 2))})
     with pytest.raises(InputError, match=r"strengths\['normal'\] holds values that are not numbers"):
         discretise(TINY, good | {"normal": np.full((5, 3), np.nan)})
+
+
+def test_one_hot_weights_of_a_genotype_with_fewer_edges() -> None:
+    """By hand: state 2 reads state 1, state 3 nothing in the one cell, states 0 and 2 in the other."""
+    normal, reduce = (("sep_conv_3x3", 1),), (("skip_connect", 1), ("sep_conv_3x3", 0), ("skip_connect", 2))
+    weights = one_hot(TINY, Genotype(normal, (2,), reduce, (2, 3), (1, 0), (1, 2)))
+    np.testing.assert_array_equal(weights["normal"], [[0, 0, 0], [0, 0, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(weights["reduce"], [[0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0], [0, 1, 0]])
+    other = Genotype(normal, (2,), reduce, (3,), (1, 0), (1, 2))
+    with pytest.raises(InputError, match=r"the reduce cell concatenates \[3\], the space \[2, 3\]"):
+        one_hot(TINY, other)
+    with pytest.raises(InputError, match="the normal cell's edge 0->3 has 'noise'"):
+        one_hot(TINY, Genotype((*normal, ("noise", 0)), (2, 3), reduce, (2, 3), (1, 1), (1, 2)))

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jaxdarts.errors import InputError
@@ -135,3 +135,131 @@ def test_json_that_is_no_genotype(value: object) -> None:
 def test_edge_from_a_later_node_in_text() -> None:
     with pytest.raises(InputError, match="state 2 cannot read from 3; choose a state from 0 to 1"):
         Genotype.from_text(LOGGED.replace("('skip_connect', 1)", "('skip_connect', 3)"))
+
+
+# As FairDARTS' code has it: no edge leads to state 3 of the normal cell, and one leads away from there.
+FAIR = """FairDARTS_g = Genotype(normal=[('sep_conv_3x3', 2, 0), ('sep_conv_3x3', 2, 1), ('skip_connect', 4, 3),
+ ('sep_conv_5x5', 4, 1), ('dil_conv_3x3', 5, 0), ('sep_conv_3x3', 5, 1)], normal_concat=range(2, 6),
+reduce=[('avg_pool_3x3', 2, 1), ('skip_connect', 2, 0), ('skip_connect', 3, 2), ('max_pool_3x3', 3, 1),
+ ('sep_conv_5x5', 4, 3), ('max_pool_3x3', 4, 0), ('dil_conv_3x3', 5, 1), ('dil_conv_3x3', 5, 4)],
+ reduce_concat=range(2, 6))"""
+ONE, TWO = ("skip_connect", 0), ("max_pool_3x3", 1)
+
+
+@st.composite
+def sparse(draw: st.DrawFn) -> Genotype:
+    """Genotypes of one to five nodes with any number of edges each."""
+    nodes = draw(st.integers(1, 5))
+    fields: dict[str, Any] = {}
+    for cell in ("normal", "reduce"):
+        counts = draw(st.lists(st.integers(0, 2), min_size=nodes, max_size=nodes))
+        owners = [node for node, count in enumerate(counts) for _ in range(count)]
+        fields[cell] = [(draw(st.sampled_from(("noise", "a"))), draw(st.integers(0, node + 1))) for node in owners]
+        fields[f"{cell}_concat"] = draw(st.lists(st.integers(0, nodes + 1), min_size=1, unique=True))
+        fields[f"{cell}_counts"] = counts
+    try:
+        return Genotype(**fields)
+    except InputError as error:
+        assert "no concatenated state is left" in str(error)
+        assume(False)
+        raise
+
+
+@given(sparse())
+def test_fewer_edges_are_written_and_read(genotype: Genotype) -> None:
+    assert Genotype.from_json(json.loads(json.dumps(genotype.to_json()))) == genotype
+    assert Genotype.from_text(genotype.to_text()) == genotype
+    assert genotype.canonical().canonical() == genotype.canonical()
+    assert hash(genotype) == hash(Genotype.from_text(genotype.to_text()))
+
+
+@given(sparse())
+def test_only_what_exists_is_left(genotype: Genotype) -> None:
+    """Every edge reads an input or a node with edges, and such states are concatenated."""
+    for cell in genotype.cell_types:
+        exist = {0, 1, *(node + 2 for node in genotype.nodes(cell))}
+        assert {source for _, source in genotype.edges(cell)} <= exist
+        assert set(genotype.concat(cell)) <= exist and genotype.concat(cell)
+        assert genotype.nodes(cell) == tuple(sorted(genotype.nodes(cell)))
+
+
+def test_text_of_fair_darts() -> None:
+    genotype = Genotype.from_text(FAIR)
+    assert (genotype.num_nodes, genotype.is_sparse) == (4, True)
+    assert genotype.nodes("normal") == (0, 0, 2, 3, 3) and genotype.normal_counts == (2, 0, 1, 2)
+    assert genotype.edges("normal")[2] == ("sep_conv_5x5", 1) and genotype.count("skip_connect")["normal"] == 0
+    assert (genotype.concat("normal"), genotype.concat("reduce")) == ((2, 4, 5), (2, 3, 4, 5))
+    assert genotype.reduce_counts is None and genotype.nodes("reduce") == (0, 0, 1, 1, 2, 2, 3, 3)
+    written = genotype.to_json()
+    assert written["normal"][2] == ["sep_conv_5x5", 4, 1] and written["reduce"][4] == ["sep_conv_5x5", 3]
+    assert "('sep_conv_5x5', 4, 1), ('dil_conv_3x3', 5, 0)" in genotype.to_text()
+
+
+def test_a_chain_of_nodes_that_do_not_exist() -> None:
+    """State 2 has no edge, 3 reads only 2, and of 4 the edge from 3 goes with it."""
+    genotype = Genotype((ONE[:1] + (2,), ("a", 3), ONE), (2, 3, 4), (ONE, TWO) * 3, (2, 3, 4), (0, 1, 2))
+    assert genotype == Genotype((ONE,), (4,), (ONE, TWO) * 3, (2, 3, 4), (0, 0, 1))
+    assert (genotype.num_nodes, genotype.nodes("normal")) == (3, (2,))
+
+
+def test_a_last_node_that_does_not_exist_is_remembered() -> None:
+    genotype = Genotype((ONE, TWO), (2,), (ONE,), (2,), (2, 0), (1, 0))
+    assert genotype.to_json() == {
+        "normal": [["skip_connect", 2, 0], ["max_pool_3x3", 2, 1]],
+        "normal_concat": [2, 3],
+        "reduce": [["skip_connect", 2, 0]],
+        "reduce_concat": [2, 3],
+    }
+    assert Genotype.from_json(genotype.to_json()) == genotype and genotype.num_nodes == 2
+
+
+def test_two_edges_a_node_are_the_same_however_written() -> None:
+    pairs = Genotype((ONE, TWO), (2,), (TWO, ONE), (2,))
+    counted = Genotype((ONE, TWO), (2,), (TWO, ONE), (2,), (2,), [2])  # type: ignore[arg-type]
+    entries = {"normal": [["skip_connect", 2, 0], ["max_pool_3x3", 2, 1]]}
+    for other in (counted, Genotype.from_json(pairs.to_json() | entries)):
+        assert other == pairs and hash(other) == hash(pairs) and other.to_json() == pairs.to_json()
+    assert not pairs.is_sparse and "_counts" not in str(pairs.to_json()) + pairs.to_text()
+
+
+def test_entries_in_another_order_of_states() -> None:
+    mixed = "Genotype([('b', 3, 2), ('a', 2, 0), ('c', 3, 1)], [2, 3], [('a', 3, 1)], [2, 3])"
+    genotype = Genotype.from_text(mixed)
+    assert genotype.normal == (("a", 0), ("b", 2), ("c", 1)) and genotype.normal_counts == (1, 2)
+    assert (genotype.reduce_counts, genotype.reduce_concat) == ((0, 1), (3,))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"normal": [("a", 2, 0), ("b", 1)]}, r"genotype.normal\[1\]: expected \(operation, state from 2 on, source\)"),
+        ({"normal": [("a", 1, 0)]}, r"genotype.normal\[0\]: expected \(operation, state from 2 on, source\)"),
+        ({"normal": [("a", 2, 2)]}, r"genotype.normal\[0\]: state 2 cannot read from 2; choose a state from 0 to 1"),
+        ({"normal": [("a", 2, 0)] * 3}, "genotype.normal: state 2 must have 0, 1 or 2 edges; got 3"),
+        ({"normal": [("a", 3, 0)]}, "genotype: no state 3 in cells of 1 nodes"),
+        ({"normal": [("a", 10**12, 0)], "reduce": [("a", 2, 0)]}, "genotype: no state 1000000000000"),
+        ({"normal": [("a", 2, 0)], "normal_concat": [3]}, "genotype: no state 3 in cells of 1 nodes"),
+        ({"normal": [("a", 2, 0)], "normal_concat": 2}, "genotype.normal_concat: expected a list of states; got 2"),
+        (
+            {"normal": [("a", 3, 2)], "reduce": [ONE, TWO, ONE, TWO], "normal_concat": [2, 3]},
+            "genotype.normal: no concatenated state is left of the cell's 2 nodes",
+        ),
+        ({"normal": [], "reduce": [("a", 2, 0)]}, "genotype.normal: expected a list of two"),
+    ],
+)
+def test_bad_entries(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        Genotype.from_json(SMALL.to_json() | change)
+    assert "\n" not in str(caught.value)
+
+
+def test_bad_counts() -> None:
+    for counts, message in (
+        ((3,), "genotype.normal: state 2 must have 0, 1 or 2 edges; got 3"),
+        ((True,), "genotype.normal: state 2 must have 0, 1 or 2 edges; got True"),
+        ((1,), "genotype.normal: normal_counts are those of 1 edges; got 2"),
+        ((), r"genotype.normal_counts: expected a number of edges for every node; got \(\)"),
+        ((2, 0), "normal and reduce must have as many nodes; got 2 and 1 nodes"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Genotype((ONE, TWO), (2,), (ONE, TWO), (2,), counts)
