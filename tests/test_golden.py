@@ -138,11 +138,11 @@ def test_methods(name: str) -> None:
 
 
 def test_a_method_without_a_comparison(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    np.savez(tmp_path / "snas.npz", meta=json.dumps({"method": "SNAS", "space": "darts"}))
+    np.savez(tmp_path / "snas.npz", meta=json.dumps({"method": "NAO", "space": "darts"}))
     assert check.main([str(tmp_path / "snas.npz")]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert "no comparison with the method 'SNAS'; choose from GDAS, PC-DARTS, DARTS-" in error
+    assert "no comparison with the method 'NAO'; choose from GDAS, PC-DARTS, DARTS-" in error
 
 
 @pytest.mark.parametrize("name", ["search_s3", "search_darts_first_order"])

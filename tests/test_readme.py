@@ -179,6 +179,7 @@ def test_files_of_the_package_that_are_named_exist(document: str) -> None:
 def test_flags_in_the_documents_exist(document: str) -> None:
     known = {name for method in jaxdarts.METHODS for name in SearchConfig.names({"method": method})}
     known |= {*EvaluateConfig.names({}), *TabulateConfig.names({}), *field_names(ProcessOptions), "help", "help_all"}
+    known |= {f"no_{name}" for name in known}
     known |= {"sweep_dir", "jobs", "variants", "retry", "methods"}
     known |= {"cluster", "gpus_per_run", "cpus_per_run", "attempts", "dist", "table"}
     flags = {flag.replace("-", "_") for flag in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", _text(document))}

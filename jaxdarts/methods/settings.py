@@ -91,8 +91,8 @@ class Alpha(Group):
         """Refuses what looks ahead where there is no inner objective to look ahead in."""
         if self.single_level and self.hypergradient != "first_order":
             raise InputError(
-                f"hypergradient must be first_order with single_level, which has one gradient for alpha and w; "
-                f"got {self.hypergradient!r}"
+                "hypergradient must be first_order with single_level, which has one gradient for alpha and w; "
+                f"got {self.hypergradient!r} (--no-single-level goes with any)"
             )
 
 

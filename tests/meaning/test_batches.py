@@ -110,6 +110,9 @@ def test_every_method_keeps_the_parts_apart(run: Run, method: str, hypergradient
     changes = {"curvature_every": 0, "epochs": 1, "l2": 1e-300, **population, **ruled, **whole}  # L2 would move rows
     if METHODS[method].learns_alpha:
         changes["hypergradient"] = hypergradient
+        changes["single_level"] = False  # one gradient would be of both parts
+    if method == "idarts":
+        changes["inner_steps"] = 1
     spied = run("search", method=method, batch_size=5, **changes)
     seen = set(spied.seen(train=True))
     for batch in seen:

@@ -262,6 +262,7 @@ OTHER_VALUES: dict[str, Any] = {
     "strengths": "0,0.1",
     "selection_samples": 2000,
     "gdas_gradient": "dense",
+    "snas_resource": "multiply_adds",
     "auxiliary_skip_schedule": "cosine",
     "zero_one_loss": "l1",
     "fair_derivation": "darts",
@@ -277,6 +278,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "temperature_schedule": {"temperature_end": 2.0},
     "temperature_form": {"temperature_end": 2.0},
     "single_level": {"hypergradient": "first_order"},
+    "snas_resource": {"snas_resource_weight": 1.0},
     "cutout_length": {"cutout": True},
     **dict.fromkeys(("es_rule", "es_window", "es_lag", "es_threshold", "es_first_epoch"), {"early_stopping": "stop"}),
     **dict.fromkeys(("ada_factor", "ada_max_l2"), {"early_stopping": "go-back"}),
@@ -296,6 +298,12 @@ def test_a_setting_is_for_the_methods_that_have_it(name: str, method: str) -> No
         value = method
     if method in owners(name):
         needed = NEEDS.get(name, {})
+        if "hypergradient" in needed and name != "single_level" and method in ("snas", "dsnas"):
+            needed = {**needed, "single_level": False}
+        if name == "single_level" and not METHODS[method].takes_single_level:
+            with pytest.raises(InputError, match=f"single_level cannot be used by method '{method}'"):
+                SearchConfig(method=method, single_level=True, hypergradient="first_order")
+            return
         if "early_stopping" in needed and method in ("darts-es", "darts-ada"):
             needed = {"early_stopping": "go-back" if name.startswith("ada") else "stop"}
         assert getattr(SearchConfig(**{"epochs": 60, "method": method, **needed, name: value}), name) == value

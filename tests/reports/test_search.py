@@ -15,6 +15,7 @@ import pytest
 from jaxdarts.errors import InputError
 from jaxdarts.json_files import append_line
 from jaxdarts.methods import METHODS
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.report import main
 from jaxdarts.reports.strengths import operation_strengths
 from jaxdarts.reports.write import write_report
@@ -156,14 +157,15 @@ DRAWS = [(method, name, heading) for method, entry in METHODS.items() for name, 
 @pytest.mark.parametrize(("method", "name", "heading"), DRAWS)
 def test_the_method_is_told_and_its_schedules_are_drawn(method: str, name: str, heading: str, tmp_path: Path) -> None:
     folder = synthetic_run(tmp_path / "s5", S5, epochs=2, eigenvalues=False)
-    text = write_report(rewritten(folder, {"method": method}, **{name: [8.5, 0.125]})).read_text()
+    config = {"method": method, "hypergradient": SearchConfig(method=method).hypergradient}
+    text = write_report(rewritten(folder, config, **{name: [8.5, 0.125]})).read_text()
     Page(text)
     assert f"{OUTCOME}{method} returns {METHODS[method].says}. " in text
     assert f"<h3>{heading}</h3><svg" in text and f'id="{name}-' in text
     assert f"<td>{heading}</td><td class=number>8.5</td><td class=number>0.125</td>" in text  # in the summary
     assert f"<th class=number>{heading}</th>" in text  # of every epoch
-    for _, other, absent in DRAWS:
-        assert other == name or absent not in text
+    for _, _, absent in DRAWS:
+        assert absent == heading or absent not in text
 
 
 def test_a_run_of_an_older_version(tmp_path: Path) -> None:
