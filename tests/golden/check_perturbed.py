@@ -73,6 +73,14 @@ def _common(own: Setting) -> Iterator[Row]:
     case = own.case
     yield from check_case(case)
     yield from by_cell("weights", _weights(own, own.alpha), case)
+    if "perturbed_loss" in case.arrays:
+        yield from _under_perturbed(own)
+    yield from _projection(case)
+
+
+def _under_perturbed(own: Setting) -> Iterator[Row]:
+    """In training and in evaluation mode."""
+    case = own.case
     given = dataclasses.replace(own.problem, relaxation=as_given())
     perturbed = jax.tree.map(jnp.asarray, case.group("perturbed"))
     (value, seen), (gradient, _) = own.at(given, perturbed)
@@ -81,14 +89,12 @@ def _common(own: Setting) -> Iterator[Row]:
 
     @jax.jit
     def evaluated(weights: MixingWeights) -> Any:
-        outputs, _, _ = given.network.apply(
-            own.params, own.stats, given.mean_weights(weights, {}), own.train, (), Context(False)
-        )
+        context, mixed = Context(False), given.mean_weights(weights, {})
+        outputs, _, _ = given.network.apply(own.params, own.stats, mixed, own.train, (), context)
         return outputs.main, loss(outputs, own.train)[0]
 
     logits, value = evaluated(perturbed)
     yield from rows({"perturbed_eval_logits": logits, "perturbed_eval_loss": value}, case)
-    yield from _projection(case)
 
 
 def _projection(case: Case) -> Iterator[Row]:

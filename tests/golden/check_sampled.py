@@ -19,43 +19,43 @@ from method_setting import Setting, by_cell, passes, rows
 from relative_errors import Row, array_rows, group_rows
 
 from jaxdarts.bilevel import clip_by_global_norm, value_and_gradients
-from jaxdarts.methods.base import Ingredients, Method
+from jaxdarts.methods.base import Ingredients, Method, Problem, relaxation_and_network_keys
+from jaxdarts.methods.darts import step_keys
 from jaxdarts.methods.dsnas import build_dsnas, rewarded
 from jaxdarts.methods.relaxations import Alpha, as_given
 from jaxdarts.methods.sampling import Draw, log_probabilities
-from jaxdarts.methods.snas import TEMPERATURE, build_snas, concrete, log_costs
+from jaxdarts.methods.snas import TEMPERATURE, build_snas, log_costs
 from jaxdarts.networks import Weights
 from jaxdarts.spaces import Genotype, discretise
 
-KEY = jax.random.key(0)  # its numbers are those of the file
+ROOT = jax.random.key(0)
+KEY, STEP_KEY = jax.random.key(1), step_keys(ROOT, jnp.int32(0))[0]  # of the file's passes, and of its step
 
 
 def check_snas(own: Setting) -> Iterator[Row]:
     """The rows of a file's table."""
     case, arrays, alpha = own.case, own.case.arrays, own.alpha
-    draw = _always(case.group("gumbel"))
-    relaxation = concrete(own.space, own.problem.relaxation, draw)
-    problem = dataclasses.replace(own.problem, relaxation=relaxation)
-    values = {TEMPERATURE: arrays["tau"]}
-    yield from by_cell("weights", relaxation.sample(alpha, values, KEY).operations, case)
+    steps = {cell: -np.log(-np.log(value)) for cell, value in case.group("step/noise").items()}
+    draw = _table(case.group("gumbel"), steps)
+    method = build_snas(Ingredients(own.problem, own.settings), draw, alpha_optimiser=_sgd(own))
+    problem, values = method.problem, {TEMPERATURE: jnp.asarray(arrays["tau"])}
+    yield from by_cell("weights", _sampled(problem, alpha, values).operations, case)
     yield from passes(own, problem, alpha, values, keys=(KEY, KEY))
     if "cold/tau" in arrays:
-        cold = {TEMPERATURE: arrays["cold/tau"]}
-        yield from by_cell("cold/weights", relaxation.sample(alpha, cold, KEY).operations, case)
+        cold = {TEMPERATURE: jnp.asarray(arrays["cold/tau"])}
+        yield from by_cell("cold/weights", _sampled(problem, alpha, cold).operations, case)
         (value, seen), (_, slope) = own.at(problem, alpha, cold, KEY)
         yield from rows({"cold/logits": seen.totals["logits"], "cold/loss": value}, case)
         yield from by_cell("cold/grad_alpha", slope, case)
     if "resource/size" in arrays:
-        yield from _resources(own, relaxation, alpha, values)
+        yield from _resources(own, problem, alpha, values)
+    if steps:
+        yield from _step(own, method, alpha, values)
     if "tau_schedule" in arrays:
         # The reference's length, whatever the run's.
         own.settings.epochs = len(arrays["tau_schedule"])
         schedule = own.method("snas").schedules[TEMPERATURE]
         yield from rows({"tau_schedule": np.array([schedule(e) for e in range(own.settings.epochs)])}, case)
-    if noise := case.group("step/noise"):
-        step_draw = _always({cell: -np.log(-np.log(value)) for cell, value in noise.items()})
-        method = build_snas(Ingredients(own.problem, own.settings), step_draw, alpha_optimiser=_sgd(own))
-        yield from _step(own, method, alpha, values)
     yield from _genotypes(own)
 
 
@@ -63,9 +63,10 @@ def check_dsnas(own: Setting) -> Iterator[Row]:
     """The rows of a file's table."""
     case, alpha, space = own.case, own.alpha, own.space
     sample = case.group("sample")
-    relaxation = rewarded(space, own.problem.relaxation, False, _choosing(sample))
-    problem = dataclasses.replace(own.problem, relaxation=relaxation)
-    yield from by_cell("sample", relaxation.sample(alpha, {}, KEY).operations, case)
+    draw = _table(_choosing(sample), _choosing(case.group("step/sample")))
+    method = build_dsnas(Ingredients(own.problem, own.settings), draw, alpha_optimiser=_sgd(own))
+    problem = method.problem
+    yield from by_cell("sample", _sampled(problem, alpha, {}).operations, case)
     yield from passes(own, problem, alpha, {}, keys=(KEY, KEY))
 
     def log_prob(alpha: Alpha) -> jax.Array:
@@ -74,27 +75,38 @@ def check_dsnas(own: Setting) -> Iterator[Row]:
     value, slope = jax.value_and_grad(log_prob)(alpha)
     yield from rows({"log_prob": value}, case)
     yield from by_cell("log_prob_grad", slope, case)
-    given = dataclasses.replace(own.problem, relaxation=as_given())
-    _, (_, slopes) = own.at(given, jax.tree.map(jnp.asarray, sample))
-    yield from by_cell("weight_grad_all", slopes, case)
-    yield from by_cell("edge_reward", {cell: (slopes[cell] * sample[cell]).sum(-1) for cell in sample}, case)
-    with_entropy = rewarded(space, own.problem.relaxation, True, _choosing(sample))
-    _, (_, slope) = own.at(dataclasses.replace(own.problem, relaxation=with_entropy), alpha, {}, KEY)
-    yield from by_cell("entropy/grad_alpha", slope, case)
-    if step_sample := case.group("step/sample"):
-        draw = _choosing(step_sample)
-        method = build_dsnas(Ingredients(own.problem, own.settings), draw, alpha_optimiser=_sgd(own))
+    if case.group("weight_grad_all"):
+        given = dataclasses.replace(own.problem, relaxation=as_given())
+        _, (_, slopes) = own.at(given, jax.tree.map(jnp.asarray, sample))
+        yield from by_cell("weight_grad_all", slopes, case)
+        yield from by_cell("edge_reward", {cell: (slopes[cell] * sample[cell]).sum(-1) for cell in sample}, case)
+    if case.group("entropy/grad_alpha"):
+        with_entropy = rewarded(space, own.problem.relaxation, True, draw)
+        _, (_, slope) = own.at(dataclasses.replace(own.problem, relaxation=with_entropy), alpha, {}, KEY)
+        yield from by_cell("entropy/grad_alpha", slope, case)
+    if case.group("step/sample"):
         yield from _step(own, method, alpha, {})
     yield from _genotypes(own)
 
 
-def _always(numbers: Mapping[str, np.ndarray]) -> Draw:
-    return lambda key: {cell: jnp.asarray(value) for cell, value in numbers.items()}
+def _sampled(problem: Problem, alpha: Alpha, values: Mapping[str, Any]) -> Weights:
+    return problem.relaxation.sample(alpha, values, relaxation_and_network_keys(KEY)[0])
 
 
-def _choosing(sample: Mapping[str, np.ndarray]) -> Draw:
+def _table(passes: Mapping[str, np.ndarray], steps: Mapping[str, np.ndarray]) -> Draw:
+    """The numbers of a pass and of a step, by their keys."""
+    known = jax.random.key_data(relaxation_and_network_keys(STEP_KEY)[0])
+
+    def draw(key: jax.Array) -> dict[str, jax.Array]:
+        is_step = (jax.random.key_data(key) == known).all()
+        return {cell: jnp.where(is_step, steps.get(cell, value), value) for cell, value in passes.items()}
+
+    return draw
+
+
+def _choosing(sample: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Numbers in Gumbel's place by which this is the sample."""
-    return _always({cell: 1e6 * value for cell, value in sample.items()})
+    return {cell: 1e6 * value for cell, value in sample.items()}
 
 
 def _sgd(own: Setting) -> optax.GradientTransformation:
@@ -104,13 +116,13 @@ def _sgd(own: Setting) -> optax.GradientTransformation:
     )
 
 
-def _resources(own: Setting, relaxation: Any, alpha: Alpha, values: Mapping[str, Any]) -> Iterator[Row]:
+def _resources(own: Setting, problem: Problem, alpha: Alpha, values: Mapping[str, Any]) -> Iterator[Row]:
     case, types = own.case, own.case.meta["resource_cell_types"]
     tables = [list(zip(types, case.arrays[f"resource/{name}"], strict=True)) for name in ("size", "flops", "mac")]
     divisors = {"normal": 6, "reduce": 2}  # the reference's, whatever the number of cells
     for name, weigh in (
-        ("reparametrization", lambda a: relaxation.sample(a, values, KEY)),
-        ("discrete", lambda a: relaxation.mean(a, values)),
+        ("reparametrization", lambda a: _sampled(problem, a, values)),
+        ("discrete", lambda a: problem.mean_weights(a, values)),
     ):
 
         def total(a: Alpha, weigh: Any = weigh) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -125,9 +137,9 @@ def _resources(own: Setting, relaxation: Any, alpha: Alpha, values: Mapping[str,
 def _step(own: Setting, method: Method, alpha: Alpha, values: Mapping[str, Any]) -> Iterator[Row]:
     """One pass, by one gradient of the train batch."""
     case = own.case
-    state = own.state(method, alpha, values)
+    state = dataclasses.replace(own.state(method, alpha, values), key=ROOT)
     new, totals = method.step(state, *own.halves)
-    view = own.view(own.train, values, KEY)
+    view = own.view(own.train, values, STEP_KEY)
     _, gradients = value_and_gradients(method.problem.outer, own.params, alpha, view)
     norms = np.array([optax.tree.norm(gradient) for gradient in gradients])
     found = {"step/train_loss": totals["train_loss"][0], "step/clip_norm": norms}
