@@ -2,12 +2,14 @@
 
     python benchmarks/nasbench201.py --table nasbench201.npz --data-dir DIR --jobs 2
     python benchmarks/nasbench201.py --table nasbench201.npz --data-dir DIR --variants darts beta-0-50
+    python benchmarks/nasbench201.py --table nasbench201.npz --file configs/sweeps/nasbench201_methods.toml
     python benchmarks/nasbench201.py --quick
 
-Runs the sweep `configs/sweeps/nasbench201_ablation.toml`, or goes on with it, and sets the test accuracies of the
-returned cells, which a table of the benchmark gives, beside those of Ye et al. 2022 (tables 1, 3 and 4). The searches
-see CIFAR-10 only, so that the other two columns say what a cell found there is worth elsewhere. Needs such a table
-(`python -m jaxdarts.benchmark convert` makes one), and CIFAR-10 as tensorflow-datasets keeps it.
+Runs the sweep `configs/sweeps/nasbench201_ablation.toml`, or another such as that of the relatives of DARTS, or goes on
+with it, and sets the test accuracies of the returned cells, which a table of the benchmark gives, beside those of Ye et
+al. 2022 (tables 1, 3 and 4). The searches see CIFAR-10 only, so that the other two columns say what a cell found there
+is worth elsewhere. Needs such a table (`python -m jaxdarts.benchmark convert` makes one), and CIFAR-10 as
+tensorflow-datasets keeps it.
 """
 
 from __future__ import annotations
@@ -46,6 +48,12 @@ PAPER: Mapping[str, tuple[float, float, float]] = {
     "beta-0-100": BEST,
     "beta-constant-15": BEST,
     "beta-50-0": COLLAPSED,
+    "gdas": (93.61, 70.70, 41.71),
+    "snas": (92.77, 69.34, 43.16),
+    "dsnas": (93.08, 31.01, 41.07),
+    "pc-darts": (93.41, 67.48, 41.31),
+    "idarts": (93.58, 70.83, 40.89),
+    "darts-minus": (93.80, 71.53, 45.12),
 }
 # One search of a few steps and one look at a table of random accuracies.
 QUICK = """
@@ -72,7 +80,7 @@ class Options:
     file: Path = SWEEP  # sweep file with variants
     table: Path | None = None  # of NAS-Bench-201; None: the one that JAXDARTS_NASBENCH201 names
     data_dir: Path | None = None  # where tensorflow-datasets has CIFAR-10; None: where it usually is
-    sweep_dir: Path = Path("runs/nasbench201_ablation")  # the runs; what has finished there is not repeated
+    sweep_dir: Path | None = None  # the runs; what has finished there is not repeated. None: runs/ and the file's name
     jobs: int = 1  # searches at a time
     variants: tuple[str, ...] = ()  # which of the file's; all if none
     quick: bool = False  # two epochs of one search, to see that everything works
@@ -128,7 +136,8 @@ def _text(spread: Sequence[float | None] | None, digits: int) -> str:
 
 def main(options: Options) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
-        file, sweep_dir, path = options.file, options.sweep_dir, options.table
+        file, path = options.file, options.table
+        sweep_dir = options.sweep_dir or Path("runs") / file.stem
         if options.quick:
             file, sweep_dir, path = Path(scratch) / "quick.toml", Path(scratch) / "runs", Path(scratch) / "table.npz"
             file.write_text(QUICK)

@@ -116,10 +116,11 @@ def build_gdas(ingredients: Ingredients, draw: Draw | None = None, **options: An
     )
 
 
-# AutoDL-Projects, configs/nas-benchmark/algos/GDAS.config: 250 epochs at alpha's usual learning rate.
+# AutoDL-Projects, configs/nas-benchmark/algos/GDAS.config and configs/search-archs/GDAS-NASNet-CIFAR.config.
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "": {"hypergradient": "first_order", "nesterov": True, "l2": 5e-4},
-    "paper": {"epochs": 250},
+    "paper": {"epochs": 250, "batch_size": 256, "cells": 6},
+    "paper/nasbench201": {"batch_size": 64, "cells": 5},
 }
 GDAS = MethodEntry(
     build_gdas,

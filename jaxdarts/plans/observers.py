@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -104,8 +105,8 @@ def curvature_told(product: HessianProduct, settings: CurvatureSettings, keys: R
             host_loop=True,
         )
         reach = settings.rule.reach
-        before = [record["dominant_eigenvalue"] for record in moment.history]
-        measured = [value for value in before if value is not None] + [float(found.largest)]
+        values = [*(record["dominant_eigenvalue"] for record in moment.history), float(found.largest)]
+        measured = [value for value in values if value is not None and math.isfinite(value)]
         return {
             "dominant_eigenvalue": float(found.largest),
             "smallest_eigenvalue": float(found.smallest),

@@ -12,14 +12,15 @@ import pytest
 
 from jaxdarts.bilevel import value_and_gradients
 from jaxdarts.errors import InputError
-from jaxdarts.methods import METHODS, View
+from jaxdarts.methods import View
 from jaxdarts.methods.base import relaxation_and_network_keys
 from jaxdarts.methods.darts import step_keys
 from jaxdarts.methods.gdas import GRADIENTS, GdasSettings, gumbel, straight_through
 from jaxdarts.methods.relaxations import softmax
 from jaxdarts.methods.sampling import soft_sample
+from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.spaces import NASBENCH201
-from tests.methods.making import RAGGED, SPACE, batches, make, settings_of, started
+from tests.methods.making import RAGGED, SPACE, batches, make, started
 
 KEY = jax.random.key(0)
 ALPHA = {"normal": jnp.asarray([[0.0, 0.7, 9.0], [0.2, -1.0, 1.5]]), "reduce": jnp.asarray([[1.0, 0.3], [0.0, 5.0]])}
@@ -163,9 +164,11 @@ def test_straight_through_has_the_softmax_gradient() -> None:
 
 
 def test_published_settings_and_wrong_ones() -> None:
-    settings = settings_of("gdas", preset="paper")
+    settings = SearchConfig(method="gdas", preset="paper")
     assert (settings.hypergradient, settings.nesterov, settings.l2) == ("first_order", True, 5e-4)
-    assert METHODS["gdas"].defaults["paper"]["epochs"] == 250
+    assert (settings.epochs, settings.batch_size, settings.cells) == (250, 256, 6)
+    settings = SearchConfig(method="gdas", preset="paper", space="nasbench201")
+    assert (settings.epochs, settings.batch_size, settings.cells) == (250, 64, 5)
     with pytest.raises(InputError, match="gdas_temperature_end must be greater than 0; got 0"):
         GdasSettings(gdas_temperature_end=0)
     with pytest.raises(InputError, match="unknown gdas_gradient 'dens'; choose from auto, dense, published, selected"):

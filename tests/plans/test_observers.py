@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -13,6 +15,10 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from jaxdarts.errors import InputError
+from jaxdarts.keys import run_keys
+from jaxdarts.methods import StoppingRule
+from jaxdarts.plans.base import Moment
+from jaxdarts.plans.observers import CurvatureSettings, curvature_told
 from tests.runs.stepping import by_hand
 from tests.runs.tiny import tiny_config
 
@@ -50,3 +56,17 @@ def test_more_batches_than_the_half_holds_are_refused(tmp_path: Path) -> None:
     by_hand(tiny_config(tmp_path, curvature_batches=4))
     with pytest.raises(InputError, match=r"curvature_batches must be at most 4: the 40 examples .*; got 5"):
         by_hand(tiny_config(tmp_path, curvature_batches=5))
+
+
+def test_an_eigenvalue_that_is_not_finite_takes_no_part_in_the_average() -> None:
+    """Whether it is the newest or an older one; a window of three is settled a measurement later."""
+    settings = CurvatureSettings(1, 2, rule=StoppingRule(window=3))
+    state: Any = SimpleNamespace(alpha={"cell": jnp.zeros(2)})
+    history = [{"dominant_eigenvalue": value} for value in (1.0, 2.0, None, 6.0)]
+
+    def average(newest: float) -> Any:
+        observe = curvature_told(lambda state, vector: {"cell": newest * vector["cell"]}, settings, run_keys(0))
+        return observe(Moment(state, 4, 4, True, {}, history))["local_average"]
+
+    assert average(math.nan) == (1 + 2 + 6) / 3
+    np.testing.assert_allclose(average(10.0), (2 + 6 + 10) / 3, rtol=1e-5)
