@@ -316,7 +316,7 @@ def _print_help(
 def _line(group: type, name: str, defaults: Mapping[str, Any], text: str) -> str:
     default, flag = defaults.get(name, getattr(group, name)), _flag(name)
     if options(field_types(group)[name]) == (bool,) and default:
-        flag = f"--no-{name.replace('_', '-')}"
+        flag, text = f"--no-{name.replace('_', '-')}", f"Turns off: {text[0].lower()}{text[1:]}"
     shown = default not in (None, "") and not isinstance(default, bool)
     known = f" [{default}]" if shown else ""
     return f"  {flag:<28} " + _wrapped(f"{text.strip().rstrip('.')}{known}", 31).lstrip()
