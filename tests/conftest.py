@@ -14,7 +14,12 @@ _CACHE_SETTINGS = {"jax_persistent_cache_min_compile_time_secs": 0.5, "jax_persi
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Quick compilation, kept in pytest's own cache folder: most of the suite's time is compilation."""
+    """Quick compilation, kept in pytest's own cache folder: most of the suite's time is compilation.
+
+    The machine code is hardly optimised, here and in commands that tests start, which halves the time; what is computed
+    is the same program.
+    """
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
     quicken_compilation()
     cache = getattr(config, "cache", None)
     if cache is None:  # -p no:cacheprovider

@@ -210,7 +210,7 @@ def test_the_temperature_is_in_all_that_is_measured(adapted: SearchResult, folde
     ]
     assert measured[0] == pytest.approx(measured[1], rel=1e-6)
     assert measured[0]["loss"] != pytest.approx(measured[2]["loss"], rel=1e-6)
-    assert genotype_of(search.problem, hot) == genotype_of(search.problem, cold)
+    assert genotype_of(search.method, hot) == genotype_of(search.method, cold)
 
 
 def test_what_the_report_shows(adapted: SearchResult) -> None:

@@ -129,10 +129,10 @@ def test_resume_after_an_interrupt_in_the_last_step_of_an_epoch_and_death(folder
 
     genotype_of = observers.genotype_of
 
-    def measure(problem: Any, state: Any) -> Any:
+    def measure(method: Any, state: Any) -> Any:
         if int(state.step) == 8:
             raise KeyboardInterrupt  # as sudden as a kill: nothing catches it
-        return genotype_of(problem, state)
+        return genotype_of(method, state)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine.RunProgress, "advance", advance)
