@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ import optax
 
 from jaxdarts.bilevel import Bilevel, HypergradientFn, InnerStep, Parts, apply_update, value_and_gradients
 from jaxdarts.bilevel.loops import cond
-from jaxdarts.methods.base import Method, Problem, Schedule, SearchState, View
+from jaxdarts.methods.base import Method, Problem, Schedule, SearchState, Seen, View
 from jaxdarts.methods.relaxations import Alpha
 from jaxdarts.tasks.base import Batch, Totals
 
@@ -80,18 +81,7 @@ def darts(
             is_due = (state.step + 1) % alpha_every == 0
             outer_loss, alpha_gradient, alpha, alpha_opt_state = cond(is_due, step_on_alpha, rest)
             count = is_due.astype(jnp.int32)
-        new_state = SearchState(
-            params=params,
-            stats=seen.stats,
-            memory=seen.memory,
-            alpha=alpha,
-            opt_state=opt_state,
-            alpha_opt_state=alpha_opt_state,
-            method_state=state.method_state,
-            values=state.values,
-            key=state.key,
-            step=state.step + 1,
-        )
+        new_state = advanced(state, seen, params, opt_state, alpha, alpha_opt_state)
         return new_state, report(problem, seen.totals, outer_loss, alpha_gradient, count)
 
     init = initial(problem, weight_optimiser, alpha_optimiser, values)
@@ -121,6 +111,22 @@ def initial(
         )
 
     return init
+
+
+def advanced(
+    state: SearchState, seen: Seen, params: Any, opt_state: Any, alpha: Alpha, alpha_opt_state: Any
+) -> SearchState:
+    """The state after a step; what schedules set, the key and what a method carries beside stay."""
+    return dataclasses.replace(
+        state,
+        params=params,
+        stats=seen.stats,
+        memory=seen.memory,
+        alpha=alpha,
+        opt_state=opt_state,
+        alpha_opt_state=alpha_opt_state,
+        step=state.step + 1,
+    )
 
 
 def step_keys(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -10,7 +10,7 @@ import optax
 
 from jaxdarts.bilevel import Parts, apply_update, value_and_gradients
 from jaxdarts.methods.base import Method, Problem, Schedule, SearchState, View
-from jaxdarts.methods.darts import initial, report, step_keys
+from jaxdarts.methods.darts import advanced, initial, report, step_keys
 from jaxdarts.tasks.base import Batch, Totals
 
 
@@ -42,18 +42,7 @@ def single_level(
         (loss, seen), (gradient, alpha_gradient) = value_and_gradients(inner, state.params, state.alpha, view)
         params, opt_state = apply_update(weight_optimiser, gradient, state.opt_state, state.params)
         alpha, alpha_opt_state = apply_update(alpha_optimiser, alpha_gradient, state.alpha_opt_state, state.alpha)
-        new_state = SearchState(
-            params=params,
-            stats=seen.stats,
-            memory=seen.memory,
-            alpha=alpha,
-            opt_state=opt_state,
-            alpha_opt_state=alpha_opt_state,
-            method_state=state.method_state,
-            values=state.values,
-            key=state.key,
-            step=state.step + 1,
-        )
+        new_state = advanced(state, seen, params, opt_state, alpha, alpha_opt_state)
         return new_state, report(problem, seen.totals, loss, alpha_gradient, jnp.ones((), jnp.int32))
 
     init = initial(problem, weight_optimiser, alpha_optimiser, values)
