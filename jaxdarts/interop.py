@@ -106,11 +106,11 @@ def to_torch(network: Supernet | DiscreteNetwork, variables: Mapping[str, Any]) 
     """A PyTorch `state_dict` (numpy arrays) of a network's parameters and running statistics.
 
     The inverse of `from_torch`, except for the counters `num_batches_tracked`, which are set to 0. A genotype some of
-    whose nodes lack edges has FairDARTS' names, any other DARTS'.
+    whose nodes have another number of edges than two has FairDARTS' names, any other DARTS'.
     """
     state: dict[str, np.ndarray] = {}
     kind = _kind(network)
-    for entry in _entries(network, isinstance(kind, Genotype) and kind.is_sparse):
+    for entry in _entries(network, isinstance(kind, Genotype) and kind.is_uneven):
         value: Any = variables[entry.collection]
         for key in entry.path:
             value = value[key]
@@ -147,7 +147,16 @@ def network_of(
     # Of PC-DARTS: in the first cell, which is no reduction cell, operations keep the channels that they get.
     kept = next((value.shape[0] for name, value in state.items() if _FIRST_OPERATION.match(name)), channels)
     parts = channels // kept if kept and channels % kept == 0 else 1
-    return Supernet(space_or_genotype, classes, channels, cells, auxiliary_skip=has_skips, partial_channels=parts)
+    has_norm = "lastact.0.weight" in state and not macro.final_norm  # of DOTS
+    return Supernet(
+        space_or_genotype,
+        classes,
+        channels,
+        cells,
+        auxiliary_skip=has_skips,
+        partial_channels=parts,
+        final_norm=has_norm,
+    )
 
 
 def _unwrapped(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -232,7 +241,7 @@ def _entries(network: Supernet | DiscreteNetwork, by_states: bool) -> Iterator[_
         yield _Entry(f"{head}.5.weight", "params", (here, "conv_2", "kernel"), "whole_map", 0)
         yield from _norm(f"{head}.6", (here, "norm_2"), affine=True)
         yield from _linear("auxiliary_head.classifier", (here, "classifier"))
-    if MACROS[_kind(network).macro].final_norm:
+    if MACROS[_kind(network).macro].final_norm or (relaxed and network.final_norm):
         yield from _norm("lastact.0", ("classifier", "norm"), affine=True)
     yield from _linear("classifier", ("classifier", "linear"))
 

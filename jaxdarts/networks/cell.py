@@ -102,9 +102,19 @@ class Cell(nn.Module):
 
     @nn.compact
     def __call__(
-        self, before: jax.Array, last: jax.Array, gates: jax.Array, train: bool, key: jax.Array | None
+        self,
+        before: jax.Array,
+        last: jax.Array,
+        gates: jax.Array,
+        train: bool,
+        key: jax.Array | None,
+        skip_dropout: jax.Array | None = None,
     ) -> jax.Array:
-        """float[C, H, W, B] twice, gates float[connections, B or 1] -> float[channels * len(concat), H', W', B]."""
+        """float[C, H, W, B] twice, gates float[connections, B or 1] -> float[channels * len(concat), H', W', B].
+
+        `skip_dropout`: with which probability an element that passes an identity is dropped (Chen et al. 2019); None:
+        none is. An edge has its own elements.
+        """
         inputs = self.plan.num_inputs
         active = self.channels // self.plan.parts
         states = [last] if inputs == 1 else self._preprocess(before, last, train)
@@ -119,7 +129,7 @@ class Cell(nn.Module):
                     state = layers.shuffle_channels(whole, self.plan.parts)
                 states.append(self._with_constants(source - inputs, state, gates))
             state = states[source] if self.plan.parts == 1 else states[source][:active]
-            for outputs, placed in self._outputs(source, state, train, key):
+            for outputs, placed in self._outputs(source, state, train, key, skip_dropout):
                 for node, term in self._add_up(outputs, placed, gates):
                     incoming[node].append(term)
             for node, term in self._pass_by(source, states[source], gates):
@@ -136,7 +146,7 @@ class Cell(nn.Module):
         return list(BatchNorm(2, self.affine, name="preprocess_norm")(jnp.concatenate(both), train))
 
     def _outputs(
-        self, source: int, state: jax.Array, train: bool, key: jax.Array | None
+        self, source: int, state: jax.Array, train: bool, key: jax.Array | None, skip_dropout: jax.Array | None
     ) -> Iterator[tuple[jax.Array, list[Rows]]]:
         """What every group that reads a state computes: arrays float[rows, C, H', W', B] and whose rows they are."""
         stride = self._stride(source)
@@ -146,6 +156,10 @@ class Cell(nn.Module):
             if group.operation.direct is not None and not group.operation.layers:
                 key_here = self._key(key, group, train)
                 result = group.operation.direct(state, stride, len(group.members), key_here)
+                if group.operation.drops and skip_dropout is not None and key is not None:
+                    own = jax.random.fold_in(key, group.members[0])
+                    shape = (len(group.members), *result.shape[1:])
+                    result = result * layers.keep_mask(own, skip_dropout, shape, result.dtype)
                 direct[group.name] = result
                 if not (group.operation.normalise and self.normalise_pools):
                     yield result, [_place(group, result.shape[0])]

@@ -9,10 +9,10 @@ from jax import lax
 
 from jaxdarts.networks import layers
 from jaxdarts.networks.cell import Cell, CellPlan, Connection
+from jaxdarts.networks.layers import keep_mask
 from jaxdarts.networks.macro import MACROS, Block
 from jaxdarts.networks.operations import BatchNorm, PointwiseConv
 from jaxdarts.networks.stem import Classifier, Linear, ResidualReduction, Stem
-from jaxdarts.networks.supernet import keep_mask
 from jaxdarts.spaces import Architecture
 
 

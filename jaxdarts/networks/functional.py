@@ -47,7 +47,7 @@ def relaxed_network(
     """A supernet of images: batches have `images` float[B, *image_shape], outputs are `Scores`.
 
     Args:
-      module: the supernet; takes the values "drop_path" and "auxiliary_skip".
+      module: the supernet; takes the values "drop_path", "auxiliary_skip" and "skip_dropout".
       image_shape: height, width, channels.
       dtype: of weights and statistics.
       compute_dtype: of what goes through the network in training; None: dtype.
@@ -73,6 +73,7 @@ def relaxed_network(
             train=context.train,
             drop_path=context.values.get("drop_path"),
             auxiliary_skip=context.values.get("auxiliary_skip"),
+            skip_dropout=context.values.get("skip_dropout"),
             key=context.key,
             mutable=["batch_stats"] if context.train else False,
         )

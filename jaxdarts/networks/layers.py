@@ -280,6 +280,14 @@ def mix(gates: jax.Array, outputs: jax.Array) -> jax.Array:
     return (gates[:, :, None, None, None] * outputs[None]).sum(axis=1)
 
 
+def keep_mask(
+    key: jax.Array, drop: jax.Array | float, shape: tuple[int, ...], dtype: jax.typing.DTypeLike
+) -> jax.Array:
+    """0 with probability `drop`, else 1 / (1 - drop)."""
+    keep = 1 - jnp.asarray(drop, dtype)
+    return jax.random.bernoulli(key, keep, shape).astype(dtype) / keep
+
+
 def _windows(x: jax.Array, axis: int, stride: int, fill: float) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The three shifted copies that a window of 3 with padding 1 sees along an axis."""
     size = x.shape[axis]

@@ -170,12 +170,14 @@ class Operation:
       direct: where there are no layers, a function without parameters; None: contributes nothing.
       normalise: `direct` is followed by a batch norm in the search network (never affine).
       random: `direct` needs a key.
+      drops: in training a network may drop elements of the result at random, for each edge its own.
     """
 
     layers: Sequence[Callable[..., nn.Module]] = ()
     direct: Direct | None = None
     normalise: bool = False
     random: bool = False
+    drops: bool = False
 
 
 def _separable_twice(size: int, stride: int) -> Operation:
@@ -196,7 +198,7 @@ def _strip(stride: int) -> Operation:
 
 def _skip(stride: int) -> Operation:
     """The identity, or a factorised reduction where the edge has stride 2."""
-    return Operation((FactorizedReduce,)) if stride == 2 else Operation(direct=lambda x, *_: x[None])
+    return Operation((FactorizedReduce,)) if stride == 2 else Operation(direct=lambda x, *_: x[None], drops=True)
 
 
 def _pool(pool: Callable[[jax.Array, int], jax.Array], stride: int) -> Operation:

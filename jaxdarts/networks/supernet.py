@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxdarts.errors import InputError
 from jaxdarts.networks.cell import Cell, CellPlan, Connection
+from jaxdarts.networks.layers import keep_mask
 from jaxdarts.networks.macro import MACROS, Block
 from jaxdarts.networks.remat import rematerialise
 from jaxdarts.networks.stem import Classifier, ResidualReduction, Stem
@@ -50,6 +51,10 @@ class Supernet(nn.Module):
       partial_channels: K of PC-DARTS (Xu et al. 2020): the first 1/K of a state's channels go through an edge's
         operations and the others pass by, through a 2x2 max pool where the edge has stride 2; then the channels of the
         K parts are taken in turn. Weights of edges act on both. K divides the channels; 1: all go through operations.
+      skip_dropout: in training elements that pass an identity may be dropped at random (Chen et al. 2019), with the
+        probability that a call gives.
+      final_norm: the classifier begins with a batch norm and a ReLU (Gu et al. 2021), also where the space's
+        macro architecture has none.
       platform: what programs are made for, e.g. `cuda`, where that isn't JAX's default backend (`jax.export`). It
         changes how the network is computed, not what.
     """
@@ -61,6 +66,8 @@ class Supernet(nn.Module):
     remat: int = 0
     auxiliary_skip: bool = False
     partial_channels: int = 1
+    skip_dropout: bool = False
+    final_norm: bool = False
     platform: str | None = None
 
     @property
@@ -77,6 +84,7 @@ class Supernet(nn.Module):
         train: bool = False,
         drop_path: jax.Array | float | None = None,
         auxiliary_skip: jax.Array | float | None = None,
+        skip_dropout: jax.Array | float | None = None,
         key: jax.Array | None = None,
     ) -> jax.Array:
         """Class scores.
@@ -90,7 +98,9 @@ class Supernet(nn.Module):
           drop_path: probability with which an edge's whole mixed result is dropped for one image (Zela et al. 2020).
             None leaves it out of the program. Used only with a key and in training; may be traced.
           auxiliary_skip: coefficient of the auxiliary skip connections, in a network that has them; may be traced.
-          key: randomness of drop path and of the operation `noise`.
+          skip_dropout: with which probability an element that passes an identity is dropped, in a network that does
+            that. Used only with a key and in training; may be traced.
+          key: randomness of drop path, of dropped elements and of the operation `noise`.
 
         Returns:
           float[B, num_classes].
@@ -102,7 +112,11 @@ class Supernet(nn.Module):
         if (auxiliary_skip is not None) != self.auxiliary_skip:
             has = "has" if self.auxiliary_skip else "has no"
             raise InputError(f"auxiliary_skip: the network {has} auxiliary skip connections; got {auxiliary_skip!r}")
+        if skip_dropout is not None and not self.skip_dropout:
+            raise InputError(f"skip_dropout: the network drops no elements; got {skip_dropout!r}")
         weights = weights if isinstance(weights, Weights) else Weights(weights)
+        drops = train and key is not None and skip_dropout is not None
+        dropout = jnp.asarray(skip_dropout, images.dtype) if drops else None
         macro = MACROS[self.space.macro]
         before = last = Stem(macro.stem_factor * self.channels, name="stem")(images, train)
         for index, (cell_type, channels, reduction, previous_reduction) in enumerate(self.blocks):
@@ -130,26 +144,38 @@ class Supernet(nn.Module):
                 name=f"cell_{index}",
             )
             if index < self.remat and train and not self.is_initializing():
-                output = self._rematerialised(cell, before, last, gates, noise_key)
+                output = self._rematerialised(cell, before, last, gates, noise_key, dropout)
             else:
-                output = cell(before, last, gates, train, noise_key)
+                output = cell(before, last, gates, train, noise_key, dropout)
             before, last = last, output
-        return Classifier(self.num_classes, macro.final_norm, name="classifier")(last, train)
+        normalise = macro.final_norm or self.final_norm
+        return Classifier(self.num_classes, normalise, name="classifier")(last, train)
 
     def _rematerialised(
-        self, cell: Cell, before: jax.Array, last: jax.Array, gates: jax.Array, key: jax.Array | None
+        self,
+        cell: Cell,
+        before: jax.Array,
+        last: jax.Array,
+        gates: jax.Array,
+        key: jax.Array | None,
+        skip_dropout: jax.Array | None,
     ) -> jax.Array:
         """A cell's output in training, of which the backward pass keeps only the inputs."""
         unbound, variables = cell.unbind()
 
-        def compute(params: Any, inputs: tuple[jax.Array, ...], fixed: tuple[Any, Any]) -> tuple[jax.Array, Any]:
-            batch_stats, key = fixed
+        def compute(params: Any, inputs: tuple[jax.Array, ...], fixed: tuple[Any, ...]) -> tuple[jax.Array, Any]:
+            batch_stats, key, skip_dropout = fixed
             output, updated = unbound.apply(
-                {"params": params, "batch_stats": batch_stats}, *inputs, True, key, mutable=["batch_stats"]
+                {"params": params, "batch_stats": batch_stats},
+                *inputs,
+                True,
+                key,
+                skip_dropout,
+                mutable=["batch_stats"],
             )
             return output, updated["batch_stats"]
 
-        inputs, fixed = (before, last, gates), (variables["batch_stats"], key)
+        inputs, fixed = (before, last, gates), (variables["batch_stats"], key, skip_dropout)
         output, batch_stats = rematerialise(compute)(variables["params"], inputs, fixed)
         if self.is_mutable_collection("batch_stats"):
             self.put_variable("batch_stats", str(cell.name), batch_stats)
@@ -223,14 +249,6 @@ def supernet_plan(
         space.num_nodes, tuple(connections), space.concat, space.num_inputs, partial_channels, passes, added
     )
     return np.array(rows), np.array(columns), plan
-
-
-def keep_mask(
-    key: jax.Array, drop: jax.Array | float, shape: tuple[int, ...], dtype: jax.typing.DTypeLike
-) -> jax.Array:
-    """0 with probability `drop`, else 1 / (1 - drop)."""
-    keep = 1 - jnp.asarray(drop, dtype)
-    return jax.random.bernoulli(key, keep, shape).astype(dtype) / keep
 
 
 def softmax_weights(space: CellSpace, alpha: Mapping[str, jax.Array]) -> Alpha:

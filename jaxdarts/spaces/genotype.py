@@ -26,8 +26,9 @@ class Genotype(Architecture):
 
     States 0 and 1 are the outputs of the last two cells; node i is state i + 2. A node adds the results of its edges,
     each a pair of an operation's name and the state it reads: two, or as many as `normal_counts` and `reduce_counts`
-    say (Chu et al. 2020). A node without edges doesn't exist. Edges from it are left out, and the same is asked of the
-    nodes that they led to; nor is it concatenated. So a genotype that was made holds only what exists.
+    say (fewer in Chu et al. 2020, any number in Gu et al. 2021). A node without edges doesn't exist. Edges from it are
+    left out, and the same is asked of the nodes that they led to; nor is it concatenated. So a genotype that was made
+    holds only what exists.
     """
 
     cell_types: ClassVar[tuple[str, ...]] = ("normal", "reduce")
@@ -38,7 +39,7 @@ class Genotype(Architecture):
     normal_concat: tuple[int, ...]  # states concatenated to the cell's output
     reduce: tuple[Edge, ...]
     reduce_concat: tuple[int, ...]
-    normal_counts: tuple[int, ...] | None = None  # edges of each node, 0 to 2; None: two each
+    normal_counts: tuple[int, ...] | None = None  # edges of each node; None: two each
     reduce_counts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -58,7 +59,7 @@ class Genotype(Architecture):
                     raise InputError(f"genotype.{cell}: no concatenated state is left of the cell's {num_nodes} nodes")
             object.__setattr__(self, cell, edges)
             object.__setattr__(self, f"{cell}_concat", concat)
-            object.__setattr__(self, f"{cell}_counts", None if counts is None or min(counts) == 2 else counts)
+            object.__setattr__(self, f"{cell}_counts", None if counts is None or set(counts) == {2} else counts)
             numbers.append(num_nodes)
         if numbers[0] != numbers[1]:
             raise InputError(
@@ -71,8 +72,8 @@ class Genotype(Architecture):
         return len(self.normal) // 2 if self.normal_counts is None else len(self.normal_counts)
 
     @property
-    def is_sparse(self) -> bool:
-        """Whether a node has fewer than two edges."""
+    def is_uneven(self) -> bool:
+        """Whether a node has another number of edges than two."""
         return self.normal_counts is not None or self.reduce_counts is not None
 
     def edges(self, cell_type: str) -> tuple[Edge, ...]:
@@ -104,7 +105,7 @@ class Genotype(Architecture):
         return replace(self, normal=ordered("normal"), reduce=ordered("reduce"))
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object: edges as `[operation, source]` lists, in a cell that lacks some `[operation, state, source]`.
+        """A JSON object: edges as `[operation, source]` lists, `[operation, state, source]` in an uneven cell.
 
         The latter are FairDARTS' entries, with the state that an edge leads to.
         """
@@ -124,7 +125,8 @@ class Genotype(Architecture):
     def to_text(self) -> str:
         """The notation of the PyTorch codes: `Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=...)`.
 
-        Of a cell that lacks edges that of FairDARTS, `('sep_conv_3x3', 2, 0)` for the edge from state 0 to 2.
+        Of a cell some of whose nodes have another number of edges than two that of FairDARTS,
+        `('sep_conv_3x3', 2, 0)` for the edge from state 0 to 2.
         """
         fields = (f"{field}={value!r}" for field, value in self._written().items())
         return f"Genotype({', '.join(fields)})"
@@ -146,7 +148,7 @@ class Genotype(Architecture):
     def from_text(cls, text: str) -> Genotype:
         """Reads the notation of the PyTorch codes, `range(2, 6)` and a leading `NAME =` or their log's time included.
 
-        Entries are `(operation, source)` or, as in FairDARTS, `(operation, state, source)`, at most two for a state.
+        Entries are `(operation, source)` or, as in FairDARTS, `(operation, state, source)`, any number for a state.
 
         The text is parsed, never evaluated. Raises InputError on anything else.
         """
@@ -244,8 +246,11 @@ def _as_counts(cell: str, value: Any) -> tuple[int, ...] | None:
         raise InputError(f"genotype.{cell}_counts: expected a number of edges for every node; got {value!r}")
     counts = []
     for state, count in enumerate(map(whole, value), start=2):
-        if count not in (0, 1, 2):
-            raise InputError(f"genotype.{cell}: state {state} must have 0, 1 or 2 edges; got {value[state - 2]!r}")
+        # From every state before it one, or as FairDARTS may have it two from one.
+        if count is None or not 0 <= count <= max(state, 2):
+            raise InputError(
+                f"genotype.{cell}: state {state} must have 0 to {max(state, 2)} edges; got {value[state - 2]!r}"
+            )
         counts.append(count)
     return tuple(counts)
 

@@ -12,7 +12,7 @@ from jaxdarts.methods.base import Ingredients
 from jaxdarts.methods.relaxations import softmax
 from jaxdarts.networks import Supernet, Weights
 from jaxdarts.networks.functional import Context, Network, Scores
-from jaxdarts.networks.supernet import keep_mask
+from jaxdarts.networks.layers import keep_mask
 from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.spaces import SearchSpace
 from jaxdarts.tasks.classification import Batch, bare_task

@@ -185,7 +185,7 @@ def test_only_what_exists_is_left(genotype: Genotype) -> None:
 
 def test_text_of_fair_darts() -> None:
     genotype = Genotype.from_text(FAIR)
-    assert (genotype.num_nodes, genotype.is_sparse) == (4, True)
+    assert (genotype.num_nodes, genotype.is_uneven) == (4, True)
     assert genotype.nodes("normal") == (0, 0, 2, 3, 3) and genotype.normal_counts == (2, 0, 1, 2)
     assert genotype.edges("normal")[2] == ("sep_conv_5x5", 1) and genotype.count("skip_connect")["normal"] == 0
     assert (genotype.concat("normal"), genotype.concat("reduce")) == ((2, 4, 5), (2, 3, 4, 5))
@@ -219,7 +219,7 @@ def test_two_edges_a_node_are_the_same_however_written() -> None:
     entries = {"normal": [["skip_connect", 2, 0], ["max_pool_3x3", 2, 1]]}
     for other in (counted, Genotype.from_json(pairs.to_json() | entries)):
         assert other == pairs and hash(other) == hash(pairs) and other.to_json() == pairs.to_json()
-    assert not pairs.is_sparse and "_counts" not in str(pairs.to_json()) + pairs.to_text()
+    assert not pairs.is_uneven and "_counts" not in str(pairs.to_json()) + pairs.to_text()
 
 
 def test_entries_in_another_order_of_states() -> None:
@@ -235,7 +235,7 @@ def test_entries_in_another_order_of_states() -> None:
         ({"normal": [("a", 2, 0), ("b", 1)]}, r"genotype.normal\[1\]: expected \(operation, state from 2 on, source\)"),
         ({"normal": [("a", 1, 0)]}, r"genotype.normal\[0\]: expected \(operation, state from 2 on, source\)"),
         ({"normal": [("a", 2, 2)]}, r"genotype.normal\[0\]: state 2 cannot read from 2; choose a state from 0 to 1"),
-        ({"normal": [("a", 2, 0)] * 3}, "genotype.normal: state 2 must have 0, 1 or 2 edges; got 3"),
+        ({"normal": [("a", 2, 0)] * 3}, "genotype.normal: state 2 must have 0 to 2 edges; got 3"),
         ({"normal": [("a", 3, 0)]}, "genotype: no state 3 in cells of 1 nodes"),
         ({"normal": [("a", 10**12, 0)], "reduce": [("a", 2, 0)]}, "genotype: no state 1000000000000"),
         ({"normal": [("a", 2, 0)], "normal_concat": [3]}, "genotype: no state 3 in cells of 1 nodes"),
@@ -255,8 +255,8 @@ def test_bad_entries(change: dict[str, Any], message: str) -> None:
 
 def test_bad_counts() -> None:
     for counts, message in (
-        ((3,), "genotype.normal: state 2 must have 0, 1 or 2 edges; got 3"),
-        ((True,), "genotype.normal: state 2 must have 0, 1 or 2 edges; got True"),
+        ((3,), "genotype.normal: state 2 must have 0 to 2 edges; got 3"),
+        ((True,), "genotype.normal: state 2 must have 0 to 2 edges; got True"),
         ((1,), "genotype.normal: normal_counts are those of 1 edges; got 2"),
         ((), r"genotype.normal_counts: expected a number of edges for every node; got \(\)"),
         ((2, 0), "normal and reduce must have as many nodes; got 2 and 1 nodes"),
