@@ -21,6 +21,9 @@ Values: TypeAlias = dict[str, jax.Array]
 """What schedules set and a step reads, scalars: "drop_path", "temperature", ...; what is missing isn't compiled."""
 
 
+RANDOM_VALUES = ("drop_path", "skip_dropout")  # probabilities of what a network drops in training
+
+
 class View(NamedTuple):
     """What a loss depends on beside w and alpha. A pytree."""
 
@@ -83,13 +86,28 @@ class Problem:
         return value, Seen(totals, stats, memory)
 
     def measured(
-        self, params: Any, stats: Any, weights: Weights, values: Values, batch: Batch, mask: jax.Array
+        self,
+        params: Any,
+        stats: Any,
+        weights: Weights,
+        values: Values,
+        batch: Batch,
+        mask: jax.Array,
+        train: bool = False,
     ) -> Totals:
-        """Sums over the examples where mask bool[B] holds, with the running statistics and these mixing weights."""
+        """Sums over the examples where mask bool[B] holds, with these mixing weights.
+
+        Normalised by the running statistics, or with `train` by those of the whole batch; nothing is dropped.
+        """
+        kept = {name: value for name, value in values.items() if name not in RANDOM_VALUES}
         # Random operations are random in evaluation too.
-        context = Context(False, jax.random.key(0) if self.network.needs_key else None, values)
+        context = Context(train, jax.random.key(0) if self.network.needs_key else None, kept)
         outputs, _, _ = self.network.apply(params, stats, weights, batch, (), context)
         return self.task.measure(outputs, batch, mask)
+
+    def needs_key(self, values: Collection[str]) -> bool:
+        """Whether a step with these scheduled values is random."""
+        return self.relaxation.uses_key or self.network.needs_key or any(name in values for name in RANDOM_VALUES)
 
     def mean_weights(self, alpha: Alpha, values: Values) -> Weights:
         """The mixing weights that are measured and discretised."""
@@ -144,7 +162,8 @@ Choose: TypeAlias = Callable[[SearchState, Judge, jax.Array], list[Candidate]]
 Schedule: TypeAlias = Callable[[int], float]
 
 
-Derive: TypeAlias = Callable[[CellSpace, Weights], Architecture]
+Derive: TypeAlias = Callable[[CellSpace, Weights, Alpha], Architecture]
+"""(space, mean weights, alpha) -> the genotype that they stand for"""
 
 
 def strengths(weights: Weights) -> dict[str, np.ndarray]:
@@ -155,8 +174,8 @@ def strengths(weights: Weights) -> dict[str, np.ndarray]:
     return {cell: value * np.asarray(weights.edges[cell])[:, None] for cell, value in found.items()}
 
 
-def strongest(space: CellSpace, weights: Weights) -> Architecture:
-    """DARTS' derivation, of the strongest operations and edges; see `discretise`."""
+def strongest(space: CellSpace, weights: Weights, alpha: Alpha = None) -> Architecture:
+    """DARTS' derivation, of the strongest operations and edges; see `discretise`. Alpha itself isn't looked at."""
     return discretise(space, strengths(weights))
 
 
@@ -175,7 +194,7 @@ class Method(NamedTuple):
     decide: Callable[[History], Verdict] = go_on  # a pure function of what was measured
     returnable: Callable[[History], Collection[int]] = nowhere  # the epochs that later verdicts may name
     learns: frozenset[str] = frozenset({"params", "alpha"})  # which of these the steps train; others aren't measured
-    derive: Derive = strongest  # (space, mean weights) -> the genotype that they stand for
+    derive: Derive = strongest  # the genotype that mean weights and alpha stand for
     choose: Choose | None = None  # the result, best first; None: the genotype derived
 
 
@@ -184,6 +203,7 @@ class Ingredients(NamedTuple):
 
     problem: Problem
     settings: Any  # every setting of the run and of the method, by its name
+    around: Callable[[Relaxation], Relaxation] = lambda relaxation: relaxation  # put around the method's own
 
 
 class MethodEntry(NamedTuple):
@@ -195,9 +215,18 @@ class MethodEntry(NamedTuple):
     # Values of common settings that it changes: in any preset "", in one its name, in one and a space PRESET/SPACE.
     defaults: Mapping[str, Mapping[str, Any]] = {}
     draws: Mapping[str, str] = {}  # schedules of its own that a report shows: name -> heading
-    mixing: Mixing = SOFTMAX  # by which a report makes operation strengths of recorded alpha
+    mixing: Mixing = SOFTMAX  # by which a report makes strengths of recorded alpha
     learns_alpha: bool = True
     takes_single_level: bool = True  # whether one gradient may train alpha and w
     network: Callable[[Any], Mapping[str, Any]] = lambda settings: {}  # what its supernet has that others have not
     members: Callable[[Any], Sequence[Mapping[str, Any]]] | None = None  # settings in which several searches differ
     some: Mapping[str, Any] = {}  # values of common settings that some of these searches have, whatever is asked for
+    # Of a method that searches in stages: what the stages are, by their names, where they aren't all like this.
+    stages: Mapping[str, MethodEntry] = {}
+    in_stages: bool = False  # whether it searches in stages, by a plan of its own
+    check_space: Callable[[Any, CellSpace], None] = lambda settings, space: None
+    """(settings, space): raises InputError where they don't go with it"""
+
+    def stage(self, name: str | None) -> MethodEntry:
+        """What one of its stages is."""
+        return self.stages.get(name or "", self)

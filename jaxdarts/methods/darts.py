@@ -52,7 +52,7 @@ def darts(
     """
     inner, outer = problem.losses
     bilevel = Bilevel(train_loss=inner, valid_loss=outer)
-    needs_key = "drop_path" in values or problem.network.needs_key or problem.relaxation.uses_key
+    needs_key = problem.needs_key(values)
 
     def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, Totals]:
         train_key, valid_key = step_keys(state.key, state.step) if needs_key else (None, None)

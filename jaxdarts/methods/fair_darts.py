@@ -100,9 +100,9 @@ def above(threshold: float) -> Derive:
     NAS-Bench-201 does, a weaker operation becomes `none` if the edge has it.
     """
     # Differs from FairDARTS, whose network cannot be built where a cell is empty, and which can keep more than two
-    # edges a node (`threshold_edge`): a genotype here holds at most two.
+    # edges a node (`threshold_edge`): those here have two or fewer.
 
-    def derive(space: CellSpace, weights: Weights) -> Architecture:
+    def derive(space: CellSpace, weights: Weights, alpha: Alpha = None) -> Architecture:
         cells: dict[str, tuple[Edge, ...]] = {}
         counts = {}
         for cell, edges in strong_edges(space, weights, threshold).items():
@@ -179,5 +179,5 @@ FAIR_DARTS = MethodEntry(
         "paper": {"batch_size": 128, "learning_rate": 0.005, "alpha_learning_rate": 3e-3},
     },
     # As a hyperbolic tangent, which no alpha makes overflow.
-    mixing=Mixing("Sigmoid of {}, each operation by itself", lambda alpha: 0.5 + 0.5 * np.tanh(0.5 * alpha)),
+    mixing=Mixing("Sigmoid of {}, each operation by itself", lambda alpha, names: 0.5 + 0.5 * np.tanh(0.5 * alpha)),
 )

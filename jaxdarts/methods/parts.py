@@ -56,7 +56,7 @@ def gradient_method(ingredients: Ingredients, relaxation: Relaxation | None = No
     assert space is not None
     if settings.edge_normalisation:
         relaxation = with_edges(space, relaxation, settings.alpha_init_scale)
-    problem = dataclasses.replace(problem, relaxation=relaxation)
+    problem = dataclasses.replace(problem, relaxation=ingredients.around(relaxation))
     names = (*weight_values(settings), *_alpha_values(settings), *options.pop("values", ()))
     every = {**weight_schedules(settings), **alpha_schedules(settings), **options.pop("schedules", {})}
     penalties = options.pop("penalties", ())
@@ -156,12 +156,13 @@ def alpha_schedules(settings: Any) -> dict[str, Schedule]:
     if temperature is not None:
         found["temperature" if settings.temperature_form == "softmax" else "alpha/temperature"] = temperature
     if settings.alpha_warm_up:
-        first = _warm_up_epochs(settings)  # epoch in which alpha moves
+        first = warm_up_epochs(settings)  # epoch in which alpha moves
         found["alpha/moves"] = lambda epoch: float(epoch >= first)
     return found
 
 
-def _warm_up_epochs(settings: Any) -> int:
+def warm_up_epochs(settings: Any) -> int:
+    """Epochs at the start in which alpha rests."""
     return round(settings.alpha_warm_up * settings.epochs)
 
 
@@ -195,7 +196,7 @@ def describe_parts(settings: Any) -> Mapping[str, str]:
     if settings.edge_normalisation:
         found["Weights of edges"] = "softmax over the edges to a node"
     if settings.alpha_warm_up:
-        found["Warm-up"] = f"alpha rests for {_warm_up_epochs(settings)} of {settings.epochs} epochs"
+        found["Warm-up"] = f"alpha rests for {warm_up_epochs(settings)} of {settings.epochs} epochs"
     if settings.single_level:
         found["Levels"] = "one, alpha and w have the same gradient"
     greatest, temperature = greatest_beta_weight(settings), temperature_schedule(settings)

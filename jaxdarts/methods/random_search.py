@@ -122,7 +122,7 @@ def random_ws(
     def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, Totals]:
         sample_key, loss_key = step_keys(state.key, state.step)
         weights = sample(sample_key)
-        key = loss_key if "drop_path" in values or problem.network.needs_key else None
+        key = loss_key if problem.needs_key(values) else None
         view = View(train_batch, state.stats, state.memory, state.values, key)
         (_, seen), gradient = _value_and_gradient(inner, state.params, weights, view)
         params, opt_state = apply_update(weight_optimiser, gradient, state.opt_state, state.params)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -32,15 +32,22 @@ class Mixing(NamedTuple):
     """How a relaxation's mean weights follow from alpha, for whoever reads alpha in a run's records."""
 
     says: str  # with {} for what they are made of, which is alpha or alpha / temperature
-    weights: Callable[[np.ndarray], np.ndarray]  # alpha / temperature of an edge, float64[candidates] -> its weights
+    weights: Callable[[np.ndarray, Sequence[str]], np.ndarray]
+    """(alpha / temperature of an edge, float64[candidates], their names) -> its weights"""
+    edges: str = EDGES  # where alpha holds what weights of edges are made of, if there are any
+    edges_say: str = "Softmax of the edges' {} over those that lead to a node"
+    edge_weights: Callable[[CellSpace, np.ndarray], np.ndarray] | None = (
+        None  # (space, what is there) -> float64[edges]
+    )
 
 
-def _softmax(alpha: np.ndarray) -> np.ndarray:
+def numpy_softmax(alpha: np.ndarray) -> np.ndarray:
+    """Of a vector, by the host."""
     exponentials = np.exp(alpha - alpha.max())
     return exponentials / exponentials.sum()
 
 
-SOFTMAX = Mixing("Softmax of {} over an edge's candidates", _softmax)
+SOFTMAX = Mixing("Softmax of {} over an edge's candidates", lambda alpha, names: numpy_softmax(alpha))
 
 
 def tempered(alpha: Alpha, values: Mapping[str, jax.Array]) -> Alpha:

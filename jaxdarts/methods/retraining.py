@@ -41,8 +41,7 @@ def retraining(
         return make_state(params, stats, {}, optimiser.init(params), step_key, values=values)
 
     def step(state: SearchState, batch: Batch, valid_batch: Batch = None) -> tuple[SearchState, Totals]:
-        needs_key = "drop_path" in values or problem.network.needs_key
-        key = jax.random.fold_in(state.key, state.step) if needs_key else None
+        key = jax.random.fold_in(state.key, state.step) if problem.needs_key(values) else None
         view = View(batch, state.stats, state.memory, state.values, key)
         (_, seen), gradient = jax.value_and_grad(partial(inner, alpha={}, view=view), has_aux=True)(state.params)
         params, opt_state = apply_update(optimiser, gradient, state.opt_state, state.params)

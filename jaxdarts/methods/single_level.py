@@ -34,7 +34,7 @@ def single_level(
     # Differs from SNAS' code, which draws a batch from the whole training set and measures on test images: here half
     # of a batch is from either part, so that the parts are those of every method, and test images stay unseen.
     inner, _ = problem.losses
-    needs_key = "drop_path" in values or problem.network.needs_key or problem.relaxation.uses_key
+    needs_key = problem.needs_key(values)
 
     def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, Totals]:
         key = step_keys(state.key, state.step)[0] if needs_key else None

@@ -16,6 +16,10 @@ from jaxdarts.tasks.base import Task
 Record: TypeAlias = Mapping[str, Any]  # a line of metrics.jsonl
 
 
+Turn: TypeAlias = Callable[[SearchState, int], tuple[SearchState, Mapping[str, Any]]]
+"""(state, epoch) -> the state with which the epoch's steps begin, and what its record says of that"""
+
+
 class Moment(NamedTuple):
     """The end of an epoch, when it is measured."""
 
@@ -42,6 +46,7 @@ class Experiment:
     schedules: Mapping[str, Schedule]  # the method's, or of one of several experiments its own
     observers: Sequence[Observer]
     settings: Mapping[str, Any]  # for its own config.json
+    turn: Turn | None = None  # what happens before an epoch's first step, a pure function; None: nothing
 
 
 class Outcome(NamedTuple):

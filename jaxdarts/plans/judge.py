@@ -27,20 +27,29 @@ class Measurer:
     Differs from RobustDARTS, which also measures on augmented examples.
     """
 
-    def __init__(self, problem: Problem, mesh: Mesh | None = None, together: int | None = None) -> None:
+    def __init__(
+        self, problem: Problem, mesh: Mesh | None = None, together: int | None = None, train: bool = False
+    ) -> None:
         """`mesh`: of the devices, if several.
 
         `together`: architectures that one program scores; None: one on a CPU, which gains nothing by more.
+        `train`: normalise by every batch's own statistics. Examples that fill no whole batch are left out then, unless
+        there are no others.
         """
-        self._problem, self._mesh = problem, mesh
+        self._problem, self._mesh, self._train = problem, mesh, train
         self._mean_weights = jax.jit(problem.mean_weights)
         self._together = together or (1 if jax.default_backend() == "cpu" else _TOGETHER)
         self._programs: dict[Any, Any] = {}  # by how a stream's examples are taken
 
-    def __call__(self, stream: Stream, state: SearchState, weights: Weights | None = None) -> dict[str, float]:
-        """Every metric's mean over the whole part; `weights` None: the mean ones of the state's alpha."""
+    def __call__(
+        self, stream: Stream, state: SearchState, weights: Weights | None = None, num_batches: int | None = None
+    ) -> dict[str, float]:
+        """Every metric's mean over the whole part, or its first batches.
+
+        `weights` None: the mean ones of the state's alpha.
+        """
         weights = self._mean_weights(state.alpha, state.values) if weights is None else weights
-        totals = self._totals(stream, self._sums(stream), state, weights, None)
+        totals = self._totals(stream, self._sums(stream), state, weights, num_batches)
         # Added by the host, in double precision and exactly for counts.
         return means({n: (sum(float(t[n][0]) for t in totals), sum(int(t[n][1]) for t in totals)) for n in totals[0]})
 
@@ -76,7 +85,7 @@ class Measurer:
             def sums(state: Any, weights: Weights, data: Any, position: jax.Array, mask: jax.Array) -> Totals:
                 params, stats, values = state
                 batch = stream.plain(data, position)
-                return self._problem.measured(params, stats, weights, values, batch, mask)
+                return self._problem.measured(params, stats, weights, values, batch, mask, self._train)
 
             self._programs[stream.plain] = sums
         return self._programs[stream.plain]
@@ -95,10 +104,10 @@ class Measurer:
         weights = jax.tree.map(lambda value: jnp.asarray(value, dtype), weights)
         weights = replicate(weights, self._mesh)  # where the state is, so that all calls are one program
         needed = (state.params, state.stats, state.values)
-        return [
-            program(needed, weights, stream.data, jnp.asarray(position), jnp.asarray(mask))
-            for position, mask in islice(stream.positions(), num_batches)
-        ]
+        positions = list(islice(stream.positions(), num_batches))
+        if self._train:
+            positions = [pair for pair in positions if pair[1].all()] or positions
+        return [program(needed, weights, stream.data, jnp.asarray(p), jnp.asarray(mask)) for p, mask in positions]
 
 
 class StateJudge:

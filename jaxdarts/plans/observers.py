@@ -16,7 +16,7 @@ from jaxdarts.bilevel import alpha_product, get_hyperparameters
 from jaxdarts.curvature import extreme_eigenvalues_of_operator, top_eigenvalues_of_operator
 from jaxdarts.keys import RunKeys
 from jaxdarts.methods import StoppingRule, local_average
-from jaxdarts.methods.base import Method, Problem, Schedule, SearchState, View
+from jaxdarts.methods.base import RANDOM_VALUES, Method, Problem, Schedule, SearchState, View
 from jaxdarts.methods.relaxations import Relaxation
 from jaxdarts.nasbench201.benchmark import find_benchmark
 from jaxdarts.plans.base import Moment, Observer
@@ -41,7 +41,7 @@ def genotype_of(method: Method, state: SearchState) -> Architecture:
     """The genotype that a state's mean weights stand for."""
     problem = method.problem
     assert problem.space is not None
-    return method.derive(problem.space, problem.mean_weights(state.alpha, state.values))
+    return method.derive(problem.space, problem.mean_weights(state.alpha, state.values), state.alpha)
 
 
 def values_told(schedules: Mapping[str, Schedule], names: Sequence[str]) -> Observer:
@@ -145,12 +145,13 @@ def benchmark_told(settings: Any, space: CellSpace) -> Observer | None:
 
 
 def hessian_product(
-    problem: Problem, stream: Stream, batches: int, batch_size: int, drops: bool, mesh: Mesh | None = None
+    problem: Problem, stream: Stream, batches: int, batch_size: int, mesh: Mesh | None = None
 ) -> HessianProduct:
     """Products of the alpha-Hessian of the outer objective, averaged over held validation batches.
 
     Train-mode batch statistics, no augmentation, the same examples in every epoch, so that the curve shows the search
     and not the choice of batch. Differs from RobustDARTS, which takes the last augmented batch of the epoch.
+    What steps drop at random is dropped with probability 0 here, so that their mixed product is the same program.
     Where steps sample their mixing weights it is the Hessian at the mean weights: one through a sample means nothing.
 
     Args:
@@ -158,12 +159,9 @@ def hessian_product(
       stream: of the part that trains alpha.
       batches: how many of its first batches.
       batch_size: of each.
-      drops: whether steps have drop path. It is there with probability 0 then: the steps' mixed product is the same
-        program.
       mesh: of the devices, if several.
     """
     held = np.arange(batches * batch_size).reshape(batches, -1)
-    needs_key = drops or problem.network.needs_key
     relaxation = problem.relaxation
     if relaxation.uses_key:
         mean = Relaxation(relaxation.init, lambda alpha, values, key: relaxation.mean(alpha, values), relaxation.mean)
@@ -171,10 +169,8 @@ def hessian_product(
 
     @jax.jit
     def view(state: SearchState, data: Any, indices: jax.Array) -> View:
-        values = state.values
-        if "drop_path" in values:
-            values = {**values, "drop_path": jnp.zeros_like(values["drop_path"])}
-        key = jax.random.key(0) if needs_key else None
+        values = {n: jnp.zeros_like(v) if n in RANDOM_VALUES else v for n, v in state.values.items()}
+        key = jax.random.key(0) if problem.needs_key(values) else None
         return View(stream.plain(data, indices), state.stats, state.memory, values, key)
 
     def average(state: SearchState, vector: Any) -> Any:

@@ -14,7 +14,7 @@ from jaxdarts.bilevel import Parts, set_hyperparameters
 from jaxdarts.errors import InputError
 from jaxdarts.keys import run_keys
 from jaxdarts.methods import METHODS
-from jaxdarts.methods.base import Candidate, Ingredients, Method, Problem, SearchState
+from jaxdarts.methods.base import Candidate, Ingredients, Method, MethodEntry, Problem, SearchState
 from jaxdarts.methods.parts import alpha_schedules, describe_parts, network_options, stopping_rule, weight_schedules
 from jaxdarts.methods.relaxations import softmax
 from jaxdarts.networks import OPERATIONS
@@ -46,6 +46,7 @@ class Shared(NamedTuple):
     """What the searches of a stage share: data, network and programs."""
 
     settings: Any
+    entry: MethodEntry
     space: CellSpace
     task: Task
     data: Any  # the task's own, from which tasks like it are made
@@ -62,7 +63,14 @@ def search_plan(settings: Any, space: CellSpace | None = None) -> Plan:
     return lambda ended: None if ended else stage
 
 
-def build_search(members: Sequence[Any], common: Any, space: CellSpace | None = None, together: int = 1) -> Built:
+def build_search(
+    members: Sequence[Any],
+    common: Any,
+    space: CellSpace | None = None,
+    together: int = 1,
+    entry: MethodEntry | None = None,
+    data: Any = None,
+) -> Built:
     """One search, or several side by side that differ in seeds, L2, drop path and the like. Compiles nothing.
 
     Args:
@@ -70,11 +78,17 @@ def build_search(members: Sequence[Any], common: Any, space: CellSpace | None = 
       common: the settings of all: `members[0]` of a search alone.
       space: in the place of what the settings name.
       together: searches computed at a time, for memory.
+      entry: how is searched; None: by the method that the settings name.
+      data: of the task, on the device; None: read what the settings name.
 
     Raises:
       InputError: the space, the data, a size or the number of devices cannot be used.
     """
-    shared = share(members, common, space, together)
+    return built_of(share(members, common, space, together, entry, data), members, common, together)
+
+
+def built_of(shared: Shared, members: Sequence[Any], common: Any, together: int = 1) -> Built:
+    """The stage of searches that share this; arguments as of `build_search`."""
     settings, method = shared.settings, shared.method
     jitted_init = jax.jit(method.init)
     return Built(
@@ -93,7 +107,14 @@ def build_search(members: Sequence[Any], common: Any, space: CellSpace | None = 
     )
 
 
-def share(members: Sequence[Any], common: Any, space: CellSpace | None = None, together: int = 1) -> Shared:
+def share(
+    members: Sequence[Any],
+    common: Any,
+    space: CellSpace | None = None,
+    together: int = 1,
+    entry: MethodEntry | None = None,
+    data: Any = None,
+) -> Shared:
     """What searches with these settings share; what differs between them are values in their states and cursors."""
     settings = common
     if len(members) > 1:
@@ -101,12 +122,12 @@ def share(members: Sequence[Any], common: Any, space: CellSpace | None = None, t
         settings = common.replace(
             drop_path=max(member.drop_path for member in members), cutout=any(member.cutout for member in members)
         )
-    entry = METHODS[settings.method]
-    mesh = data_mesh(settings.devices, settings.batch_size)
+    entry = METHODS[settings.method] if entry is None else entry
+    mesh = data_mesh(settings.devices, settings.batch_size) if data is None else data.mesh
     space = space or load_space(settings.space, OPERATIONS)
     dtype = working_dtype(settings.precision)
     kind = kind_of(space)
-    data = kind.search_data(settings, mesh)
+    data = kind.search_data(settings, mesh) if data is None else data
     task = kind.search(data, settings, dtype)
     examples = examples_in_memory(settings.devices, together * settings.batch_size)
     network = kind.relaxed(space, data, settings, dtype, examples, network_options(entry, settings))
@@ -123,16 +144,16 @@ def share(members: Sequence[Any], common: Any, space: CellSpace | None = None, t
             f"curvature_batches must be at most {most}: the {task.valid.size} examples in {what} (data set "
             f"{settings.dataset!r}) are so many batches of {settings.batch_size}; got {settings.curvature_batches}"
         )
-    product = observers.hessian_product(
-        problem, task.valid, settings.curvature_batches, settings.batch_size, settings.drop_path > 0, mesh
-    )
-    return Shared(settings, space, task, data, problem, method, Measurer(problem, mesh), parts.run(product), mesh)
+    product = observers.hessian_product(problem, task.valid, settings.curvature_batches, settings.batch_size, mesh)
+    measurer = Measurer(problem, mesh)
+    return Shared(settings, entry, space, task, data, problem, method, measurer, parts.run(product), mesh)
 
 
 def _experiment(shared: Shared, settings: Any, jitted_init: Callable[..., SearchState]) -> Experiment:
     keys, method = run_keys(settings.seed), shared.method
-    own = weight_schedules(settings) | (alpha_schedules(settings) if METHODS[settings.method].learns_alpha else {})
-    schedules = {**method.schedules, **own}
+    own = weight_schedules(settings) | (alpha_schedules(settings) if shared.entry.learns_alpha else {})
+    # The method's own before the common ones; of these members differ in one.
+    schedules = {**own, **method.schedules, "drop_path": own["drop_path"]}
 
     def start() -> SearchState:
         state = jitted_init(keys.init)
@@ -154,7 +175,7 @@ def _observers(shared: Shared, settings: Any, schedules: Mapping[str, Any]) -> l
     unknown |= dict.fromkeys(f"valid_{name}" for name in task.metrics)
     found: list[Observer] = [
         lambda moment: {name: moment.record.get(name) for name in unknown},
-        observers.values_told(schedules, (*_TOLD, *METHODS[settings.method].draws)),
+        observers.values_told(schedules, (*_TOLD, *shared.entry.draws)),
         observers.genotype_told(method),
     ]
     if "params" in method.learns:
@@ -216,10 +237,13 @@ def _banner(shared: Shared, common: Any, members: Sequence[Any], state: SearchSt
     return title, facts
 
 
-def conclude(shared: Shared, outcome: Outcome) -> Found:
+def conclude(
+    shared: Shared, outcome: Outcome, more: Callable[[Architecture], Mapping[str, Any]] = lambda genotype: {}
+) -> Found:
     """Chooses the genotype of an ended search, and writes it and what is known about it.
 
-    genotype.json is written last: it says that the search has ended.
+    genotype.json is written last: it says that the search has ended. `more`: of the genotype, what else belongs into
+    diagnostics.json.
     """
     from jaxdarts.spaces import genotype_from_json
 
@@ -232,6 +256,7 @@ def conclude(shared: Shared, outcome: Outcome) -> Found:
     if candidates is not None:
         objective = shared.task.objective
         found["candidates"] = [{"genotype": c.genotype.to_json(), objective: c.score} for c in candidates]
+    found |= more(genotype)
     outcome.write_json(DIAGNOSTICS_FILE, found)
     outcome.write_json(GENOTYPE_FILE, genotype.to_json())
     return Found(genotype, found, outcome)

@@ -63,7 +63,7 @@ def edge_maps(run: RunRecord) -> str:
             rows += _rows(names, strengths[own], low, high, digits, label, len(edges))
         cards.append(f'<div class="card edge"><h4>{CELL_NAMES[cell]}</h4><div class="map">{rows}</div></div>')
     note = (
-        f"Softmax of the edges' {_alpha(run)} over those that lead to a node, {_epochs(run)}. The colour is the weight "
+        f"{run.method.mixing.edges_say.format(_alpha(run))}, {_epochs(run)}. The colour is the weight "
         "times the number of these edges; 1: all are alike. In bold: edges in the genotype."
     )
     scale = _scale(low, high, digits, note)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxdarts import forms
-from jaxdarts.errors import InputError
+from jaxdarts.errors import InputError, unknown_choice
 from jaxdarts.forms import NUMBER
 from jaxdarts.json_files import raw_lines
 from jaxdarts.methods import METHODS, MethodEntry, StoppingRule, local_average
@@ -64,7 +64,10 @@ class RunRecord:
     @property
     def method(self) -> MethodEntry:
         """How was searched."""
-        return METHODS[self.settings.method]
+        name = self.config.get("method", "darts")
+        if name not in METHODS:
+            raise unknown_choice("method", name, METHODS)
+        return METHODS[name].stage(self.config.get("stage"))
 
     @property
     def learns_alpha(self) -> bool:
@@ -103,15 +106,18 @@ class RunRecord:
         Raises:
           InputError: what was recorded does not fit the space.
         """
-        counts, weights = [len(names) for names in self.space.operations(cell_type)], self.method.mixing.weights
+        names, weights = self.space.operations(cell_type), self.method.mixing.weights
         return self._weights(
-            "alpha", cell_type, lambda alpha, temperature: operation_strengths(alpha, counts, temperature, weights)
+            "alpha", cell_type, lambda alpha, temperature: operation_strengths(alpha, names, temperature, weights)
         )
 
     def edge_strengths(self, cell_type: str) -> list[np.ndarray]:
         """As `strengths`, of edges: for every epoch float64[edges]."""
+        mixing = self.method.mixing
         return self._weights(
-            "alpha_edges", cell_type, lambda alpha, temperature: edge_strengths(self.space, alpha, temperature)
+            f"alpha_{mixing.edges}",
+            cell_type,
+            lambda alpha, temperature: edge_strengths(self.space, alpha, temperature, mixing),
         )
 
     def _weights(self, name: str, cell_type: str, weights: Callable[[Any, float], Any]) -> list[Any]:
@@ -134,7 +140,7 @@ class RunRecord:
 
 def values_of(metrics: Sequence[Mapping[str, Any]], key: str) -> Values:
     """A quantity of every epoch in metrics.jsonl: one there, or `skip_CELL`, or `benchmark/DATASET/QUANTITY`."""
-    if key.startswith("skip_"):
+    if key in ("skip_normal", "skip_reduce", "skip_cell"):
         return [(entry.get("skip_connections") or {}).get(key.removeprefix("skip_")) for entry in metrics]
     if key.startswith("benchmark/"):
         _, data_set, quantity = key.split("/")
@@ -187,11 +193,22 @@ def is_population(config: Mapping[str, Any]) -> bool:
     return "members" in config
 
 
+def is_staged(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is that of a search in stages, and not of one of them."""
+    return "stages" in config and "stage" not in config
+
+
 def result_folder(folder: Path) -> Path:
-    """Of a search its own folder; of a population that of the member whose genotype is returned, or the first's."""
-    if not is_population(read_config(folder)):
+    """Of a search its own folder.
+
+    Of a population that of the member whose genotype is returned, or the first's; of a search in stages the last one's.
+    """
+    config = read_config(folder)
+    if is_staged(config):
+        return folder / config["stages"][-1]
+    if not is_population(config):
         return folder
-    found = read_choice(folder, len(read_config(folder)["members"])) or {}
+    found = read_choice(folder, len(config["members"])) or {}
     return member_folder(folder, found.get("member", 0))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxdarts.methods.relaxations import SOFTMAX
+from jaxdarts.methods.relaxations import SOFTMAX, Mixing, numpy_softmax
 from jaxdarts.spaces import CellSpace
 
 SKIP = "skip_connect"
@@ -17,39 +17,49 @@ Strengths = Sequence[np.ndarray]  # of every edge, float64[candidates]
 
 def operation_strengths(
     alpha: Sequence[Sequence[float | None]] | None,
-    candidates: Sequence[int],
+    candidates: Sequence[Sequence[str]],
     temperature: float = 1.0,
-    weights: Callable[[np.ndarray], np.ndarray] = SOFTMAX.weights,
+    weights: Callable[[np.ndarray, Sequence[str]], np.ndarray] = SOFTMAX.weights,
 ) -> list[np.ndarray]:
     """The mixing weights of alpha / temperature on every edge: float64[number of candidates]; NaN if alpha is missing.
 
     Args:
       alpha: [edges, operations], rows padded to the longest list of candidates.
-      candidates: how many entries of each row belong to a candidate; the others are left out.
+      candidates: the names of each row's candidates; entries beyond them are left out.
       temperature: positive.
       weights: of one edge, see `Mixing`.
     """
     strengths = []
-    for edge, count in enumerate(candidates):
+    for edge, names in enumerate(candidates):
+        count = len(names)
         row = np.array(alpha[edge][:count] if alpha else [math.nan] * count, dtype=np.float64) / temperature
         if len(row) < count:
             raise ValueError(f"edge {edge} has {len(row)} of {count} entries")
-        strengths.append(weights(row))
+        strengths.append(weights(row, names))
     return strengths
 
 
-def edge_strengths(space: CellSpace, alpha: Sequence[float | None] | None, temperature: float = 1.0) -> np.ndarray:
-    """The weights of edges, float64[edges]: the softmax of alpha / temperature over those that lead to the same node.
+def edge_strengths(
+    space: CellSpace, alpha: Sequence[float | None] | None, temperature: float = 1.0, mixing: Mixing = SOFTMAX
+) -> np.ndarray:
+    """The weights of edges, float64[edges]; NaN where alpha is missing.
+
+    By default the softmax of alpha / temperature over those that lead to the same node.
 
     Args:
       space: whose edges.
-      alpha: one entry an edge.
+      alpha: what the weights are made of; by default one entry an edge.
       temperature: positive.
+      mixing: says how.
     """
-    row = np.array(alpha or [math.nan] * space.num_edges, dtype=np.float64) / temperature
+    if not alpha:
+        return np.full(space.num_edges, math.nan)
+    row = np.array(alpha, dtype=np.float64) / temperature
+    if mixing.edge_weights is not None:
+        return mixing.edge_weights(space, row)
     if len(row) != space.num_edges:
         raise ValueError(f"there are {len(row)} entries for {space.num_edges} edges")
-    return np.concatenate([SOFTMAX.weights(row[space.incoming(node)]) for node in range(space.num_nodes)])
+    return np.concatenate([numpy_softmax(row[space.incoming(node)]) for node in range(space.num_nodes)])
 
 
 def spread(strengths: Strengths, operations: Sequence[Sequence[str]]) -> float:

@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -106,6 +106,14 @@ def set_values(state: SearchState, values: Mapping[str, float]) -> SearchState:
     )
 
 
+class _Begun(NamedTuple):
+    """What is known of an epoch that has begun."""
+
+    totals: Any = None  # over its steps so far
+    seconds: float = 0.0  # that it took so far
+    said: Sequence[Mapping[str, Any]] | None = None  # for its record, of each experiment; None: it has not begun
+
+
 class _Member:
     """An experiment of a stage, its files, and what its method has decided."""
 
@@ -156,7 +164,7 @@ class StageRun:
 
         `shared`: the progress of all stages like this one.
         """
-        states, totals, step, seconds = self._start()
+        states, began, step = self._start()
         if self.built.banner is not None:
             title, facts = self.built.banner(states[0])
             facts |= {"device": self.around.device, "folder": str(self.store.path)} if not self.stage.name else {}
@@ -166,11 +174,11 @@ class StageRun:
         own = RunProgress(self.num_steps, self.stage.epochs, first_step=step, stream=self.around.stream)
         with contextlib.nullcontext(shared) if shared is not None else own as self.progress:
             while step < self.num_steps and not self.has_stopped:
-                states, step = self._epoch(step // self.steps.steps_per_epoch, states, totals, step, seconds)
-                totals, seconds = None, 0.0
+                states, step = self._epoch(step // self.steps.steps_per_epoch, states, step, began)
+                began = _Begun()
             return self._conclude(states, step)
 
-    def _start(self) -> tuple[list[SearchState], Any, int, float]:
+    def _start(self) -> tuple[list[SearchState], _Begun, int]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", RuntimeWarning)
             restored = self.store.restore_latest(self._like())
@@ -178,11 +186,11 @@ class StageRun:
             print_banner(f"warning: {warning.message}", {}, self.around.stream)
         if restored is None:
             self._forget(0, [[] for _ in self.members])
-            return [member.experiment.start() for member in self.members], None, 0, 0.0
+            return [member.experiment.start() for member in self.members], _Begun(), 0
         self.saved_at = f"step {restored.step}"
         self._forget(restored.step // self.steps.steps_per_epoch, restored.extra["events"])
-        totals = _totals_from_json(restored.extra["totals"])
-        return list(restored.state), totals, restored.step, float(restored.extra["seconds"])
+        totals, said = _totals_from_json(restored.extra["totals"]), restored.extra.get("said")
+        return list(restored.state), _Begun(totals, float(restored.extra["seconds"]), said), restored.step
 
     def _forget(self, epoch: int, events: Sequence[Sequence[Event]]) -> None:
         if not self.is_alone:
@@ -193,17 +201,17 @@ class StageRun:
     def _like(self) -> Any:
         return jax.eval_shape(lambda: [member.experiment.start() for member in self.members])
 
-    def _epoch(
-        self, epoch: int, states: list[SearchState], totals: Any, step: int, seconds: float
-    ) -> tuple[list[SearchState], int]:
+    def _epoch(self, epoch: int, states: list[SearchState], step: int, begun: _Begun) -> tuple[list[SearchState], int]:
         """The rest of an epoch from `step` on, its measurements and its checkpoint."""
-        began = time.monotonic() - seconds
+        began, totals, said = time.monotonic() - begun.seconds, begun.totals, begun.said
         end = (epoch + 1) * self.steps.steps_per_epoch
         # What was set or restored is where the rest is, so that no step is compiled anew for it.
         scheduled = [
             set_values(state, {name: schedule(epoch) for name, schedule in member.experiment.schedules.items()})
             for state, member in zip(states, self.members, strict=True)
         ]
+        if said is None:
+            scheduled, said = self._turn(scheduled, epoch)
         carried, totals = replicate((self.steps.join(scheduled), totals), self.built.mesh)
         drawn = [cursors(member.experiment, epoch, self.built.mesh) for member in self.members]
         drawn = drawn[0] if self.is_alone else drawn
@@ -223,14 +231,14 @@ class StageRun:
                 raise RunInterrupted(_resume_hint(self.around, self.store, "what has ended is saved"))
             if step < end and (stop or is_due) and self.stage.is_kept:
                 self._check_finite(pending, totals, epoch, step)
-                self._save(step, self.steps.split(carried), totals, time.monotonic() - began)
+                self._save(step, self.steps.split(carried), _Begun(totals, time.monotonic() - began, said))
                 if stop:
                     raise RunInterrupted(_resume_hint(self.around, self.store, f"saved after step {step}"))
         self._check_finite(pending, totals, epoch, step)
         states = self.steps.split(carried)
         records = [
-            self._measure(member, state, own, epoch, step)
-            for member, state, own in zip(self.members, states, self.steps.split(totals), strict=True)
+            self._measure(member, state, own, {"epoch": epoch, "step": step, **told})
+            for member, state, own, told in zip(self.members, states, self.steps.split(totals), said, strict=True)
         ]
         self._record(epoch, step, records, round(time.monotonic() - began, 3))
         states, step = self._decide(states, step)
@@ -238,9 +246,20 @@ class StageRun:
             raise RunInterrupted(_resume_hint(self.around, self.store, f"saved after step {step}"))
         return states, step
 
-    def _measure(self, member: _Member, state: SearchState, totals: Any, epoch: int, step: int) -> dict[str, Any]:
-        """The epoch's line of metrics.jsonl, its duration excepted."""
-        record: dict[str, Any] = {"epoch": epoch, "step": step, **means(totals)}
+    def _turn(self, states: list[SearchState], epoch: int) -> tuple[list[SearchState], list[Mapping[str, Any]]]:
+        """The states with which an epoch's steps begin, and what its records say of that."""
+        turned, said = [], []
+        for state, member in zip(states, self.members, strict=True):
+            turn = member.experiment.turn
+            new, told = (state, {}) if turn is None else turn(state, epoch)
+            turned.append(new)
+            said.append(as_json(told))
+        return turned, said
+
+    def _measure(self, member: _Member, state: SearchState, totals: Any, begun: Mapping[str, Any]) -> dict[str, Any]:
+        """The epoch's line of metrics.jsonl, its duration excepted. `begun`: what is known of it already."""
+        record: dict[str, Any] = {**begun, **means(totals)}
+        epoch, step = record["epoch"], record["step"]
         last = epoch == self.stage.epochs - 1
         for observe in member.experiment.observers:
             # As files say it, so that all see the same of it: what is not finite is None.
@@ -291,7 +310,7 @@ class StageRun:
             if isinstance(verdict, RollBack):
                 states, step = self._restore(verdict.epoch)
                 states = [set_values(states[0], verdict.changes)]
-        self._save(step, states, None, 0.0)
+        self._save(step, states, _Begun())
         for index, member in decided:
             member.store.write_events(member.events)
             if stopped_at(member.events) is None:
@@ -350,11 +369,12 @@ class StageRun:
                 texts.append(f"member {index} ({own_values})")
         return f" in {' and '.join(texts)}" if texts else ""
 
-    def _save(self, step: int, states: list[SearchState], totals: Any, seconds: float) -> None:
+    def _save(self, step: int, states: list[SearchState], begun: _Begun) -> None:
         extra = {
-            "seconds": seconds,
+            "seconds": begun.seconds,
             "events": [member.events for member in self.members],
-            "totals": _totals_to_json(totals),
+            "totals": _totals_to_json(begun.totals),
+            "said": begun.said,
         }
         if not self.stage.is_kept:
             return

@@ -50,7 +50,9 @@ def test_weights_are_sigmoids_each_by_itself() -> None:
 
 def test_reports_make_the_same_weights() -> None:
     alpha = np.array([-800.0, -2, 0, 1, 800])
-    np.testing.assert_allclose(METHODS["fair-darts"].mixing.weights(alpha), [0, s(-2), 0.5, s(1), 1], rtol=1e-12)
+    np.testing.assert_allclose(
+        METHODS["fair-darts"].mixing.weights(alpha, "abcde"), [0, s(-2), 0.5, s(1), 1], rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("form", ["l2", "l1"])
@@ -184,7 +186,7 @@ def test_the_settings_name_the_derivation() -> None:
     found = []
     for changes in ({}, {"fair_threshold": 0.96}, {"fair_threshold": 0.2}, {"fair_derivation": "darts"}):
         method = linear(space, **changes)
-        found.append(method.derive(space, method.problem.mean_weights(alpha, {})).edges("normal"))
+        found.append(method.derive(space, method.problem.mean_weights(alpha, {}), alpha).edges("normal"))
     assert found == [((SEP, 0),), ((SEP, 0),), ((SEP, 0), (SEP, 1)), ((SEP, 0), (SEP, 1))]
     with pytest.raises(InputError, match=r"strengths\['normal'\] holds values that are not numbers"):
         derived(THREE, normal={0: (np.nan, 1)})

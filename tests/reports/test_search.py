@@ -47,10 +47,9 @@ def synthetic_run(
         strengths = {}
         for cell in CELL_TYPES:
             alpha[cell] = alpha[cell] + steps[cell] + rng.normal(0, 0.05, steps[cell].shape)
-            counts = [len(operations) for operations in space.operations(cell)]
             strengths[cell] = np.full(alpha[cell].shape, 9.0)  # padding, to be ignored
-            for edge, values in enumerate(operation_strengths(alpha[cell].tolist(), counts)):
-                strengths[cell][edge, : counts[edge]] = values
+            for edge, values in enumerate(operation_strengths(alpha[cell].tolist(), space.operations(cell))):
+                strengths[cell][edge, : len(values)] = values
         genotype = discretise(space, strengths)
         noise = rng.normal(0, 0.02, 8)
         record: dict[str, Any] = {"epoch": epoch, "step": 31 * (epoch + 1), "seconds": 9.5 + noise[0]}

@@ -33,7 +33,7 @@ def record(folder: Path, space: SearchSpace, **quantities: list[Any]) -> RunReco
 
 
 def test_strengths_leave_padding_out_of_the_softmax() -> None:
-    strengths = operation_strengths([[0.0, np.log(3.0), 50.0], [1.0, 1.0, 1.0]], [2, 3])
+    strengths = operation_strengths([[0.0, np.log(3.0), 50.0], [1.0, 1.0, 1.0]], [("a", "b"), ("a", "b", "c")])
     np.testing.assert_allclose(strengths[0], [0.25, 0.75])
     np.testing.assert_allclose(strengths[1], [1 / 3] * 3)
 
@@ -104,7 +104,7 @@ def test_without_skip_connections_they_have_no_card(tmp_path: Path) -> None:
 
 
 def test_a_method_says_what_its_weights_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mixing = Mixing("Sigmoid of {}", lambda alpha: (1 + np.tanh(alpha / 2)) / 2)
+    mixing = Mixing("Sigmoid of {}", lambda alpha, names: (1 + np.tanh(alpha / 2)) / 2)
     monkeypatch.setitem(METHODS, "darts", METHODS["darts"]._replace(mixing=mixing))
     odds = {cell: logarithms([1, 3, 1], [1, 9, 1]) for cell in ("normal", "reduce")}
     run = record(tmp_path / "run", S5, alpha=[odds])
