@@ -49,16 +49,20 @@ def run_search(
     import jax
 
     from jaxdarts.errors import InputError
-    from jaxdarts.plans import robust
+    from jaxdarts.plans import perturbation, robust
     from jaxdarts.plans.members import member_settings
-    from jaxdarts.plans.search import DIAGNOSTICS_FILE, search_plan
+    from jaxdarts.plans.search import DIAGNOSTICS_FILE
+    from jaxdarts.plans.staged import plan_of
     from jaxdarts.precision import check_devices
     from jaxdarts.reports.write import write_pages
+    from jaxdarts.runs.checkpoint import Checkpoints
     from jaxdarts.runs.engine import run_plan
     from jaxdarts.runs.start import started
+    from jaxdarts.runs.store import CHECKPOINT_FOLDER
     from jaxdarts.spaces import space_from_json
     from jaxdarts.spaces.files import GENOTYPE_FILE
 
+    config = perturbation.completed(config)
     members = member_settings(config)
     check_devices()
     if len(members) > 1 and jax.process_count() > 1:
@@ -68,11 +72,14 @@ def run_search(
 
     plans = []
 
+    def restore(path: Path, step: int, like: Any) -> Any:
+        return Checkpoints(path / CHECKPOINT_FOLDER).restore(step, like).state
+
     def build(recorded: Mapping[str, Any]) -> Any:
         # The space as it was recorded: its file may have changed since.
         space = space_from_json(recorded["search_space"]) if "search_space" in recorded else None
         config.check(space)
-        plans.append(search_plan(config, space) if len(members) == 1 else robust.robust_plan(config, members, space))
+        plans.append(plan_of(config, members, space, restore))
         stage = plans[0]([])
         assert stage is not None
         built = stage.build()
@@ -83,16 +90,19 @@ def run_search(
         assert run.built is not None
         task = run.built.experiments[0].task
         ended = run_plan(plans[0], run.store, run.around, run.built)
-        found = ended[0].results
-        genotype, state = found[0].genotype, found[0].outcome.state
+        found = (ended[0] if len(members) > 1 else ended[-1]).results
+        genotype, diagnostics = found[0].genotype, found[0].diagnostics
+        state: Any = found[0].outcome.state
+        records = run.store.records or found[0].outcome.records
         if len(members) > 1:
             choice = robust.choose(config, members, ended, task)
-            genotype = choice.genotype
+            genotype, diagnostics = choice
             state = [one.outcome.state for one in found]
-            run.store.write_json(DIAGNOSTICS_FILE, choice.diagnostics)
+        if found[0].outcome.path != run.store.path:
+            run.store.write_json(DIAGNOSTICS_FILE, diagnostics)
             run.store.write_json(GENOTYPE_FILE, genotype.to_json())
         run.around.on_result(run.store.path)
-        return SearchResult(genotype, run.store.path, list(run.store.records), state)
+        return SearchResult(genotype, run.store.path, list(records), state)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -123,6 +123,16 @@ METHODS = {
     | {"start", "iterates", "attack_grad", "attack_losses", "perturbed", "undone/last_iterate", "undone/result"},
     "idarts": {f"inner_{name}" for name in ("losses", "grad_norms", "params", "valid_loss", "train_loss")}
     | {"direct", "neumann_term_0", "hypergradient", "mixed", "quadratic/trajectory", "quadratic/hypergradient"},
+    # Without the networks of the stages.
+    "p_darts": {"dropout_p", "train_alpha", "switches_stage1", "switches_stage2", "switches_stage3"}
+    | {f"genotypes, {which}" for which in ("unrestricted", "restricted", "skips_at_most_2")},
+    "dots": {"op_weights", "mask", "tp_op_weights", "edge_weights", "pair_weights", "pairs", "temperature"}
+    | {f"linear_{what}/{cell}" for what in ("value", "grad") for cell in ("normal", "reduce")}
+    | {f"{which}{what}" for which in ("", *(f"cases/{n}/" for n in range(6))) for what in ("op_genotype", "genotype")},
+    "darts_pt": {"weights", "supernet_train_mode", "supernet_eval_mode", "masked/normal", "masked/reduce"}
+    | {"masked_choice_acc", "masked_choice_loss", "masked_logits", "masked_logits_weights"}
+    | {f"{run}: {what}" for run in ("acc", "loss", "tuned") for what in ("scores of 34 decisions", "decisions")}
+    | {"final_acc", "final_loss", "final_tuned", "tuned_alpha", "tuned_params"},
     # Without the supernet (weights, scores, gradients, eigenvalues): its loss is linear in the weights of operations.
     "fair_darts": {"sigmoid", "first_order", "first_order_cross_entropy", "step/alpha", "genotype"}
     | {f"zero_one/{name}" for name in ("l2", "l1", "l2_grad", "l1_grad")}

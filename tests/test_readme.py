@@ -24,7 +24,7 @@ from jaxdarts.json_files import read_lines
 from jaxdarts.plans.search import build_search
 from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
-from jaxdarts.runs.command_line import ProcessOptions
+from jaxdarts.runs.command_line import FLAGS, ProcessOptions
 from jaxdarts.runs.engine import Surroundings, run_plan
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.steps import cursors, make_steps
@@ -180,6 +180,7 @@ def test_flags_in_the_documents_exist(document: str) -> None:
     known = {name for method in jaxdarts.METHODS for name in SearchConfig.names({"method": method})}
     known |= {*EvaluateConfig.names({}), *TabulateConfig.names({}), *field_names(ProcessOptions), "help", "help_all"}
     known |= {f"no_{name}" for name in known}
+    known |= {flag.removeprefix("--") for flag in FLAGS.values()}
     known |= {"sweep_dir", "jobs", "variants", "retry", "methods"}
     known |= {"cluster", "gpus_per_run", "cpus_per_run", "attempts", "dist", "table"}
     flags = {flag.replace("-", "_") for flag in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", _text(document))}

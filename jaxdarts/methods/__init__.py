@@ -5,6 +5,7 @@ from jaxdarts.methods.base import Candidate, Method, MethodEntry, Problem, Searc
 from jaxdarts.methods.beta import beta_darts, candidate_mask
 from jaxdarts.methods.darts import darts
 from jaxdarts.methods.darts_minus import DARTS_MINUS
+from jaxdarts.methods.dots import DOTS
 from jaxdarts.methods.dsnas import DSNAS
 from jaxdarts.methods.early_stopping import (
     STOPPING_RULES,
@@ -20,8 +21,10 @@ from jaxdarts.methods.early_stopping import (
 from jaxdarts.methods.fair_darts import FAIR_DARTS
 from jaxdarts.methods.gdas import GDAS
 from jaxdarts.methods.idarts import IDARTS
+from jaxdarts.methods.p_darts import P_DARTS
 from jaxdarts.methods.parts import gradient_method
 from jaxdarts.methods.pc_darts import PC_DARTS
+from jaxdarts.methods.perturbation import DARTS_PT, SDARTS_RS_PT
 from jaxdarts.methods.random_search import RANDOM, RANDOM_WS, random_architecture, random_ws, sample_weights
 from jaxdarts.methods.retraining import retraining
 from jaxdarts.methods.robust import R_DARTS_DP, R_DARTS_L2
@@ -55,6 +58,10 @@ METHODS: dict[str, MethodEntry] = {
     "idarts": IDARTS,
     "sdarts-rs": SDARTS_RS,
     "sdarts-adv": SDARTS_ADV,
+    "p-darts": P_DARTS,
+    "dots": DOTS,
+    "darts-pt": DARTS_PT,
+    "sdarts-rs-pt": SDARTS_RS_PT,
     "r-darts-l2": R_DARTS_L2,
     "r-darts-dp": R_DARTS_DP,
     "random-ws": RANDOM_WS,

@@ -47,6 +47,11 @@ def check_members(settings: Any) -> None:
         raise InputError(f"population must be {len(members)}, one for each of strengths; got {settings.population}")
     if len(members) == 1:
         return
+    if METHODS[settings.method].in_stages:
+        raise InputError(
+            f"population must be 1 for method {settings.method!r}, which searches in stages; got {len(members)}; run "
+            "them as a sweep: python -m jaxdarts.sweep"
+        )
     if settings.devices > 1:
         raise InputError(
             f"devices must be 1 for a population, whose members share all devices there are; got {settings.devices}"

@@ -268,7 +268,9 @@ class SearchConfig(Settings):
         from jaxdarts.plans.members import check_members
         from jaxdarts.spaces import load_space
 
-        macro = (space or load_space(self.space)).macro
+        space = space or load_space(self.space)
+        METHODS[self.method].check_space(self, space)
+        macro = space.macro
         check_cells(macro, self.cells)
         if self.retrain_cells is not None:
             check_cells(macro, self.retrain_cells, "retrain_cells")

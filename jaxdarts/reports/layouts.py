@@ -22,6 +22,8 @@ FACTS: dict[str, Any] = {
     "parameters?": Null(int),
     "multiply_adds?": Null(int),
     "members?": [{str: forms.scalar}, ...],
+    "stage?": str,
+    "stages?": [forms.file_name, ...],
 }
 
 
@@ -44,6 +46,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "evaluate": settings_form(EvaluateConfig),
     "tabulate": settings_form(TabulateConfig),
 }
+EDGE_NAMES = sorted({kind.mixing.edges for entry in METHODS.values() for kind in (entry, *entry.stages.values())})
 _MEASURED = (
     "train_loss", "train_accuracy", "alpha_loss", "valid_loss", "valid_accuracy", "test_loss", "test_accuracy",
     "auxiliary_loss", "dominant_eigenvalue", "local_average", "largest_magnitude_eigenvalue", "smallest_eigenvalue",
@@ -54,11 +57,23 @@ EPOCH = {
     **{f"{name}?": NUMBER for name in _MEASURED},
     **{f"{name}?": NUMBER for entry in METHODS.values() for name in entry.draws},
     "alpha?": Null({str: [[NUMBER]]}),
-    "alpha_edges?": {str: [NUMBER]},
+    **{f"alpha_{name}?": {str: [NUMBER]} for name in EDGE_NAMES},
     "genotype?": Null(forms.genotype),
     "selected?": Null(forms.genotype),
     "skip_connections?": Null({str: int}),
     "benchmark?": Null({f"{name}?": Null({str: NUMBER}) for name in DATA_SETS}),
+    "projection?": [
+        {
+            "cell": str,
+            "edge?": int,
+            "node?": int,
+            "candidates?": [str],
+            "sources?": [int],
+            "chosen?": str,
+            "kept?": [int],
+            **{f"{name}?": [NUMBER] for name in ("weights", "accuracy", "loss")},
+        }
+    ],
 }
 ROUND = {"epoch": int, "seconds?": NUMBER}  # of a population: the other fields hold an entry a member
 _SCORES = {"accuracy": NUMBER, "loss": NUMBER}
@@ -70,6 +85,7 @@ DIAGNOSTICS = {
     "discretisation": Null({"relaxed": _SCORES, "one_hot": _SCORES, "accuracy_change": NUMBER}),
     "eigenvalues": Null({"values": [NUMBER, ...], "residuals": [NUMBER, ...], "of": int}),
     "candidates?": Null([_CANDIDATE, ...]),
+    "selections?": {str: {**_CANDIDATE, "loss": NUMBER}},
 }
 CHOICE = {
     **DIAGNOSTICS,

@@ -178,7 +178,7 @@ def epoch_table(run: Numbers, quantities: Quantities) -> str:
 def settings(config: Mapping[str, Any]) -> str:
     """The rows of a table of a run's config.json."""
     # In the header, and shown edge by edge.
-    hidden = ("versions", "device", "search_space", "architecture", "entries", "members", "part_of")
+    hidden = ("versions", "device", "search_space", "architecture", "entries", "members", "stages", "part_of")
     entries = [(name, value) for name, value in config.items() if name not in hidden]
     texts = [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in entries]
     return "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in texts)

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxdarts.methods import METHODS
 from jaxdarts.methods.parts import describe_parts
+from jaxdarts.methods.perturbation import PROJECTION
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import FIRST, SECOND, THIRD, Line
 from jaxdarts.reports.ending import ending, verdict_sentences
@@ -15,6 +16,7 @@ from jaxdarts.reports.graphs import CELL_NAMES
 from jaxdarts.reports.heat_maps import edge_maps, operation_maps
 from jaxdarts.reports.nasbench201 import BENCHMARK_QUANTITIES, benchmark_cards, benchmark_sentences
 from jaxdarts.reports.page import Quantities, card, line_card, number, render_page, time_text, versions_text
+from jaxdarts.reports.projection import tournaments
 from jaxdarts.reports.run_record import RunRecord
 from jaxdarts.runs.events import STOP
 
@@ -76,7 +78,8 @@ def render_search(run: RunRecord) -> str:
         finished=run.finished,
         cells_heading="Found cells" if run.finished else f"Cells after epoch {run.epochs[-1]}",
         genotype=run.genotype,
-        sections=f"<h2>Search</h2>{_charts(run)}{ending(run)}<h2>Operation strengths</h2>{strengths}{edge_maps(run)}",
+        sections=f"<h2>Search</h2>{_charts(run)}{ending(run)}{tournaments(run)}"
+        f"<h2>Operation strengths</h2>{strengths}{edge_maps(run)}",
         config=run.config,
         run=run,
         quantities=SEARCH_QUANTITIES,
@@ -86,7 +89,9 @@ def render_search(run: RunRecord) -> str:
 def how_decided(config: Mapping[str, Any]) -> Iterator[str]:
     """A sentence that says how the method of a run decides, if it is known."""
     name = config.get("method")
-    if name in METHODS:
+    if config.get("stage") == PROJECTION:
+        yield f"The projection returns {METHODS['darts-pt'].says}."
+    elif name in METHODS:
         yield f"{name} returns {METHODS[name].says}."
 
 

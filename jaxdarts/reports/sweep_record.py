@@ -143,7 +143,8 @@ def read_result(folder: Path) -> dict[str, float | None]:
 
 def _read_run(folder: Path, entry: Mapping[str, Any]) -> SweepRun:
     path, done = folder / entry["name"], entry["state"] == "done"
-    metrics = read_epochs(result_folder(path)) if is_file(path / METRICS_FILE) and done else []
+    of_result = result_folder(path) if done else path
+    metrics = read_epochs(of_result) if done and is_file(of_result / METRICS_FILE) else []
     return SweepRun(
         name=entry["name"],
         values=entry["values"],

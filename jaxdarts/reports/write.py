@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from jaxdarts.errors import one_line_errors, shorten
 from jaxdarts.json_files import write_atomically
@@ -14,11 +16,13 @@ from jaxdarts.reports.population import render_population
 from jaxdarts.reports.run_record import (
     REPORT_FILE,
     is_population,
+    is_staged,
     read_config,
     read_genotype,
     read_run,
 )
 from jaxdarts.reports.search import render_search
+from jaxdarts.reports.stages import render_stages
 from jaxdarts.reports.sweep import write_sweep_report
 from jaxdarts.reports.table import write_table_report
 from jaxdarts.runs.messages import say_error
@@ -56,7 +60,7 @@ def write_report(run_dir: str | Path) -> Path:
         finished, genotype = (folder / RESULT_FILE).exists(), recorded_genotype
         title = Path(str(config.get("genotype"))).name
     else:
-        page = render_population(folder, config) if is_population(config) else render_search(read_run(folder))
+        page = _search_page(folder, config)
         finished, genotype = (folder / GENOTYPE_FILE).exists(), read_genotype
         title = str((config.get("search_space") or config).get("name", config.get("space")))
     path = folder / REPORT_FILE
@@ -66,6 +70,12 @@ def write_report(run_dir: str | Path) -> Path:
     with one_line_errors("write", path):
         write_atomically(path, page)
     return path
+
+
+def _search_page(folder: Path, config: Mapping[str, Any]) -> str:
+    if is_population(config):
+        return render_population(folder, config)
+    return render_stages(folder, config) if is_staged(config) else render_search(read_run(folder))
 
 
 def write_pages(run_dir: str | Path) -> None:

@@ -27,6 +27,8 @@ COMMON = tuple(
     "learning_rate population seed devices genotype seeds run_dir resume config".split()
 )
 
+FLAGS = {"from_run": "--from"}  # those that aren't called as their settings are: a word of Python
+
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions(Group):
@@ -211,7 +213,7 @@ def _add_flag(parser: argparse.ArgumentParser, name: str, annotation: Any) -> No
     if options(annotation) == (bool,):
         parser.add_argument(_flag(name), action=argparse.BooleanOptionalAction)
     else:
-        parser.add_argument(_flag(name), type=_converter(annotation))
+        parser.add_argument(_flag(name), dest=name, type=_converter(annotation))
 
 
 def _converter(annotation: Any) -> Callable[[str], Any]:
@@ -279,7 +281,7 @@ def _asks_for_help(words: Sequence[str]) -> bool:
 
 
 def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return FLAGS.get(name, f"--{name.replace('_', '-')}")
 
 
 def _print_help(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-PATHS = ("space", "dataset", "data_dir", "genotype", "benchmark")  # settings that may name files
+PATHS = ("space", "dataset", "data_dir", "genotype", "benchmark", "from_run")  # settings that may name files
 _WITH_PATH = ("npz", "folder")  # data sets that are files
 
 

@@ -174,6 +174,8 @@ RECORDED_FACTS = (
     "parameters",
     "multiply_adds",
     "members",
+    "stage",
+    "stages",
     "part_of",
 )
 

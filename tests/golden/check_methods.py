@@ -14,6 +14,7 @@ from check_idarts import check_idarts
 from check_networks import Case
 from check_perturbed import check_sdarts_adv, check_sdarts_rs
 from check_sampled import check_dsnas, check_snas
+from check_staged import check_darts_pt, check_dots, check_p_darts, read_darts_pt, read_dots
 from method_setting import Setting, by_cell, genotypes, hessian_of, passes, read_setting, step_rows
 from relative_errors import Row, array_rows, relative_error
 
@@ -29,8 +30,9 @@ def check_method(case: Case) -> Iterator[Row]:
     if name not in CHECKS:
         raise InputError(f"meta: no comparison with the method {name!r}; choose from {', '.join(CHECKS)}")
     own, check = CHECKS[name]
+    read = READERS.get(name, lambda case: read_setting(case, own))
     # One program for a loss and its gradients, wherever they are taken.
-    yield from Parts().run(lambda: list(check(read_setting(case, own))))()
+    yield from Parts().run(lambda: list(check(read(case))))()
 
 
 def _eigenvalues(
@@ -116,4 +118,9 @@ CHECKS: dict[str, tuple[str, Callable[[Setting], Iterator[Row]]]] = {
     "iDARTS": ("idarts", check_idarts),
     "SDARTS-RS": ("sdarts-rs", check_sdarts_rs),
     "SDARTS-ADV": ("sdarts-adv", check_sdarts_adv),
+    "P-DARTS": ("p-darts", check_p_darts),
+    "DOTS": ("dots", check_dots),
+    "DARTS+PT": ("darts-pt", check_darts_pt),
 }
+READERS: dict[str, Callable[[Case], Setting]] = {"DOTS": read_dots, "DARTS+PT": read_darts_pt}
+"""Of files whose arrays have other names"""

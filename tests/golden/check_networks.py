@@ -114,7 +114,9 @@ def search_space(case: Case) -> CellSpace:
     nodes = next((n for n in range(1, rows + 1) if count_edges(n) == rows), None)
     if nodes is None or case.meta.get("nodes", nodes) != nodes:
         raise InputError(f"alpha/normal has {rows} rows, which does not fit {case.meta.get('nodes', 'any')} nodes")
-    if len(set(base.normal + base.reduce)) == 1:
+    if "operations" in case.meta:  # of a space that a stage before has narrowed
+        edges = {cell: tuple(map(tuple, case.meta["operations"][cell])) for cell in CELL_TYPES}
+    elif len(set(base.normal + base.reduce)) == 1:
         edges = {cell: base.operations(cell)[:1] * rows for cell in CELL_TYPES}
     elif nodes <= base.num_nodes:  # the reference reads its table of edges from the start
         edges = {cell: base.operations(cell)[:rows] for cell in CELL_TYPES}
