@@ -125,7 +125,7 @@ METHODS = {
     | {"direct", "neumann_term_0", "hypergradient", "mixed", "quadratic/trajectory", "quadratic/hypergradient"},
     # Without the networks of the stages.
     "p_darts": {"dropout_p", "train_alpha", "switches_stage1", "switches_stage2", "switches_stage3"}
-    | {f"genotypes, {which}" for which in ("unrestricted", "restricted", "skips_at_most_2")},
+    | {f"genotypes/{which}" for which in ("unrestricted", "restricted", "skips_at_most_2")},
     "dots": {"op_weights", "mask", "tp_op_weights", "edge_weights", "pair_weights", "pairs", "temperature"}
     | {f"linear_{what}/{cell}" for what in ("value", "grad") for cell in ("normal", "reduce")}
     | {f"{which}{what}" for which in ("", *(f"cases/{n}/" for n in range(6))) for what in ("op_genotype", "genotype")},

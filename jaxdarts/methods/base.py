@@ -223,6 +223,7 @@ class MethodEntry(NamedTuple):
     some: Mapping[str, Any] = {}  # values of common settings that some of these searches have, whatever is asked for
     # Of a method that searches in stages: what the stages are, by their names, where they aren't all like this.
     stages: Mapping[str, MethodEntry] = {}
+    instead: Mapping[str, str] = {}  # common settings that have no effect -> its own that says the same
     in_stages: bool = False  # whether it searches in stages, by a plan of its own
     check_space: Callable[[Any, CellSpace], None] = lambda settings, space: None
     """(settings, space): raises InputError where they don't go with it"""

@@ -34,11 +34,11 @@ class DotsSettings(Group):
     """DOTS"""
 
     node_edges: int = 2
-    """Edges that a node of the genotype has, at least 2; a node that can read no more states has as many as those."""
+    """Edges that a node of the genotype has, or as many as there are."""
     topology_start: float = 3 / 7
-    """Part of the epochs after which operations are decided and the search for edges begins, with new weights."""
+    """Part of the epochs after which the search for edges begins, with new weights."""
     topology_single_level: bool = True
-    """In the search for edges alpha and w have one gradient, as published; without, they alternate."""
+    """In the search for edges alpha and w have one gradient, as published."""
     topology_temperature_start: float = 10.0
     """Temperature of the weights of combinations of edges when they begin to move."""
     topology_temperature_end: float = 0.02

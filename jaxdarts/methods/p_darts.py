@@ -33,21 +33,18 @@ class Stages(Group):
     """Stages of P-DARTS"""
 
     stage_cells: str = "5,11,17"
-    """Cells of the network in each stage, with commas between them; each stage begins with new weights."""
+    """Cells of the network in each stage, which has new weights, with commas."""
     stage_operations: str | None = None
-    """Most operations that an edge has in each stage, with commas; None: in three stages all, 5/8 and 3/8 of the
-    edge's own, rounded up and at least 2 (8,5,3 in the space darts)."""
+    """Most operations of an edge in each stage, with commas; None: all, 5/8 and 3/8 of its own."""
     stage_dropout: str = "0.1,0.4,0.7"
-    """Dropout of the elements that pass an identity, at the start of each stage, with commas. All stages end near 0."""
+    """Dropout of elements that pass an identity, at the start of each stage, with commas."""
     dropout_jump: bool = True
-    """As published, the dropout falls while alpha rests, and is back at its start when alpha begins to move; without,
-    it goes on falling from where it is."""
+    """The dropout, which falls, is back at its start when alpha begins to move."""
     most_skips: int | None = 2
     """Most skip connections in the normal cell of the genotype; None: any."""
 
     checks: ClassVar = at_least(0, "most_skips")
     uses: ClassVar = [
-        Use(("cells",), "other methods; p-darts has stage_cells", lambda s: s.stage_cells == str(s.cells)),
         Use(
             ("dropout_jump",),
             "a stage_dropout other than 0",
@@ -247,8 +244,7 @@ def _check_space(settings: Any, space: CellSpace) -> None:
 
 P_DARTS = MethodEntry(
     build_p_darts,
-    "the strongest operations of alpha in the last of several stages, in which the network grows and edges lose their "
-    "weakest operations",
+    "the strongest operations of alpha after stages of growing networks with fewer operations",
     settings=(Stages,),
     defaults={
         "": {
@@ -262,6 +258,7 @@ P_DARTS = MethodEntry(
     },
     draws={SKIP_DROPOUT: "Dropout of identities"},
     network=lambda settings: {"skip_dropout": True} if first_dropout(settings) else {},
+    instead={"cells": "stage_cells"},
     check_space=_check_space,
     in_stages=True,
 )

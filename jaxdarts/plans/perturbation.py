@@ -135,10 +135,11 @@ def _recorded(path: Path) -> Mapping[str, Any]:
     recorded = read_json(path / "config.json", "from")
     if recorded.get("command", "search") != "search" or recorded.get("method") not in METHODS:
         raise InputError(f"{where} is not a search; name the folder of one")
-    if recorded.get("stage") == PROJECTION:
+    if recorded.get("stage") == PROJECTION or recorded.get("stages") == [PROJECTION]:
         raise InputError(f"{where} is a projection itself; name the search that it began with")
     if "stages" in recorded and "stage" not in recorded:
-        raise InputError(f"{where} is a search in stages; name one of them, such as {recorded['stages'][-1]}")
+        last = [name for name in recorded["stages"] if name != PROJECTION][-1:]
+        raise InputError(f"{where} is a search in stages; name the supernet's, {str(path.joinpath(*last))!r}")
     if (path / ".." / "config.json").is_file() and not (path / "checkpoints").is_dir():
         raise InputError(f"{where} holds no checkpoints; name the folder of the whole run")
     if not (path / GENOTYPE_FILE).is_file():

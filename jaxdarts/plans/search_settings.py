@@ -229,7 +229,13 @@ class SearchConfig(Settings):
     @classmethod
     def unused(cls, values: Mapping[str, Any]) -> dict[str, str]:
         """What is used by some of several searches is used."""
-        return super().unused({**values, **METHODS[values.get("method", "darts")].some})
+        method = values.get("method", "darts")
+        entry, found = METHODS[method], super().unused({**values, **METHODS[method].some})
+        defaults = {**{name: getattr(Size, name) for name in field_names(Size)}, **cls.defaults(values)}
+        for name, own in entry.instead.items():
+            if name in values and values[name] != defaults[name] and str(values.get(own)) != str(values[name]):
+                found[name] = f"other methods; {method} has {own}"
+        return found
 
     def check_together(self) -> None:
         """What a method needs of settings of other groups."""

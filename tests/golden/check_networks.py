@@ -229,7 +229,8 @@ def _inner_step(case: Case, space: CellSpace, params: Any) -> InnerStep:
     update = virtual_step_optimiser(meta["lr"], meta["momentum"], meta["weight_decay"])
     state = update.init(params)
     if momentum := case.group("momentum"):
-        buffer = from_torch(space, {name: momentum[name] for name in case.group("grad_w") or momentum})["params"]
+        of_weights = {name: array for name, array in momentum.items() if "running_" not in name}
+        buffer = from_torch(space, of_weights)["params"]
         state = optax.tree_utils.tree_set(state, trace=jax.tree.map(jnp.asarray, buffer))
     return InnerStep(update, state)
 

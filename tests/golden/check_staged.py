@@ -154,7 +154,7 @@ def _stages(case: Case) -> Iterator[Row]:
         for most, value in expected["restricted"].items():
             right["restricted"] &= same(int(most), value)
     yield from (Row(name, error) for name, error in errors.items())
-    yield from (Row(f"genotypes, {name}", 0.0 if is_right else np.inf) for name, is_right in right.items())
+    yield from (Row(f"genotypes/{name}", 0.0 if is_right else np.inf) for name, is_right in right.items())
 
 
 def _stage_alpha(case: Case, stage: int, number: int) -> dict[str, np.ndarray]:

@@ -104,6 +104,7 @@ class LinearSupernet(Supernet):
         train: Any = False,
         drop_path: Any = None,
         auxiliary_skip: Any = None,
+        skip_dropout: Any = None,
         key: Any = None,
     ) -> Any:
         if not self.is_initializing():

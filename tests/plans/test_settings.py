@@ -265,6 +265,10 @@ OTHER_VALUES: dict[str, Any] = {
     "snas_resource": "multiply_adds",
     "auxiliary_skip_schedule": "cosine",
     "zero_one_loss": "l1",
+    "projection_criterion": "loss",
+    "stage_cells": "3,3,3",
+    "stage_operations": "8,5,3",
+    "stage_dropout": "0,0,0.5",
     "fair_derivation": "darts",
 }
 NEEDS: dict[str, dict[str, Any]] = {
@@ -303,6 +307,10 @@ def test_a_setting_is_for_the_methods_that_have_it(name: str, method: str) -> No
         if name == "single_level" and not METHODS[method].takes_single_level:
             with pytest.raises(InputError, match=f"single_level cannot be used by method '{method}'"):
                 SearchConfig(method=method, single_level=True, hypergradient="first_order")
+            return
+        if name in METHODS[method].instead:
+            with pytest.raises(InputError, match=f"{name} .* is only for other methods; {method} has "):
+                SearchConfig(method=method, **{name: value})
             return
         if "early_stopping" in needed and method in ("darts-es", "darts-ada"):
             needed = {"early_stopping": "go-back" if name.startswith("ada") else "stop"}

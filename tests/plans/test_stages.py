@@ -223,7 +223,7 @@ def test_the_state_of_the_end_is_taken(folder: Path, unbroken: dict[str, SearchR
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"from_run": "nowhere"}, "is not the folder of a run; name that of a search that has ended"),
-    ({"from_run": "unbroken_dots"}, "is a search in stages; name one of them, such as topology"),
+    ({"from_run": "unbroken_dots"}, "is a search in stages; name the supernet's, "),
     ({"from_run": "unbroken_darts-pt/projection"}, "is a projection itself; name the search that it began with"),
     ({"from_run": "unfinished"}, "has not ended; python -m jaxdarts.search --resume --run-dir"),
     ({"from_run": "ended", "space": "s3"}, "space 's3' is not that of the run in"),
