@@ -268,7 +268,7 @@ def derivation(may_be_none: bool, space: CellSpace) -> Derive:
     return above(_NOTHING) if may_be_none and not space.chooses_none else strongest
 
 
-_SAYS = (
+SAYS = (
     "on every edge the operation without which the supernet does worst on the validation part, edges decided one by one"
 )
 _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -276,9 +276,9 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"projection_interval": 1},
     "paper/nasbench201": {"epochs": 100},
 }
-DARTS_PT = MethodEntry(gradient_method, _SAYS, settings=(Projection,), defaults=_DEFAULTS, in_stages=True)
+DARTS_PT = MethodEntry(gradient_method, SAYS, settings=(Projection,), defaults=_DEFAULTS, in_stages=True)
 SDARTS_RS_PT = SDARTS_RS._replace(
-    says=_SAYS, settings=(*SDARTS_RS.settings, Projection), defaults=_DEFAULTS, in_stages=True
+    says=SAYS, settings=(*SDARTS_RS.settings, Projection), defaults=_DEFAULTS, in_stages=True
 )
 BASES = {"darts-pt": "darts", "sdarts-rs-pt": "sdarts-rs"}
 """Which method searches first, by the name of the one with the selection."""

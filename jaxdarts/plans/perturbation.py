@@ -144,8 +144,6 @@ def _recorded(path: Path) -> Mapping[str, Any]:
         raise InputError(f"{where} holds no checkpoints; name the folder of the whole run")
     if not (path / GENOTYPE_FILE).is_file():
         raise InputError(f"{where} has not ended; python -m jaxdarts.search --resume --run-dir {path} ends it")
-    if recorded["method"] == "random":
-        raise InputError(f"{where} trained no supernet: method 'random' draws an architecture")
     return recorded
 
 
@@ -226,6 +224,8 @@ def _constant(value: float) -> Schedule:
 def _end_of(origin: Origin, data: Any, restore: Restore) -> SearchState:
     """The state with which a search has ended."""
     shared = share([origin.settings], origin.settings, origin.space, entry=origin.entry, data=data)
+    if "params" not in shared.method.learns:
+        raise InputError(f"from: {str(origin.path)!r} has no supernet: method {origin.settings.method!r} trains none")
     (experiment,) = built_of(shared, [origin.settings], origin.settings).experiments
     assert shared.task.train is not None
     step = (read_json(origin.path / DIAGNOSTICS_FILE, "from")["epoch"] + 1) * shared.task.train.steps

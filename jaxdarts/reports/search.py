@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxdarts.methods import METHODS
 from jaxdarts.methods.parts import describe_parts
-from jaxdarts.methods.perturbation import PROJECTION
+from jaxdarts.methods.perturbation import PROJECTION, SAYS
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import FIRST, SECOND, THIRD, Line
 from jaxdarts.reports.ending import ending, verdict_sentences
@@ -90,7 +90,7 @@ def how_decided(config: Mapping[str, Any]) -> Iterator[str]:
     """A sentence that says how the method of a run decides, if it is known."""
     name = config.get("method")
     if config.get("stage") == PROJECTION:
-        yield f"The projection returns {METHODS['darts-pt'].says}."
+        yield f"The projection returns {SAYS}."
     elif name in METHODS:
         yield f"{name} returns {METHODS[name].says}."
 

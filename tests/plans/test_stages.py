@@ -245,6 +245,14 @@ def test_runs_that_cannot_be_projected(
     assert message in str(error.value) and not (folder / "refused").exists()
 
 
+def test_a_search_without_a_supernet_cannot_be_projected(folder: Path) -> None:
+    run_search(tiny_config(folder, method="random"), folder / "drawn", stream=io.StringIO())
+    settings = SearchConfig(method="darts-pt", from_run=str(folder / "drawn"))
+    with pytest.raises(InputError, match="has no supernet: method 'random' trains none"):
+        run_search(settings, folder / "refused", stream=io.StringIO())
+    assert not (folder / "refused").exists()
+
+
 def test_a_population_in_stages_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="population must be 1 for method 'dots', which searches in stages; got 2"):
         run(folder, "dots", "population", population=2)
