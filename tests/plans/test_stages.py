@@ -102,17 +102,36 @@ def test_p_darts_grows_and_narrows(unbroken: dict[str, SearchResult]) -> None:
     assert {len(edge) for edge in second.normal + second.reduce} == {2}
     cells = [json.loads((found.run_dir / s / "config.json").read_text())["cells"] for s in STAGES["p-darts"]]
     assert cells == [3, 4]
-    assert [line["skip_dropout"] for line in found.metrics] == [pytest.approx(v) for v in (0.2 * 0.5, 0.2 * 1)][:2]
+    # Alpha rests in the first of two epochs; then the dropout is back at its start.
+    assert [line["skip_dropout"] for line in found.metrics] == [pytest.approx(0.1), pytest.approx(0.2)]
 
 
-def test_stages_begin_with_new_weights(unbroken: dict[str, SearchResult]) -> None:
-    """The stem, which has the same shape in every stage, is drawn anew, and Adam has forgotten."""
-    for method in ("p-darts", "dots"):
-        found = unbroken[method]
-        first = found.run_dir / STAGES[method][0]
-        assert first.is_dir()
-        step = read_lines(found.run_dir / STAGES[method][1] / "metrics.jsonl")[0]
-        assert step["epoch"] == 0 and step["step"] == 4
+@pytest.mark.parametrize("method", ["p-darts", "dots", "darts-pt"])
+def test_what_a_stage_begins_with(folder: Path, method: str) -> None:
+    """New weights and a new alpha; the projection begins with the supernet's, and with a fresh momentum."""
+    began: list[Any] = []
+    start = engine.StageRun._start
+
+    def seen(self: Any) -> Any:
+        found = start(self)
+        began.append(found[0][0])
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.StageRun, "_start", seen)
+        run(folder, method, f"seen_{method}")
+    first, second = began
+    stems = [np.asarray(state.params["stem"]["conv"]["kernel"]) for state in began]
+    if method == "darts-pt":
+        assert (stems[0] != stems[1]).any() and (first.alpha["normal"] != second.alpha["normal"]).any()
+        last = read_lines(folder / f"seen_{method}" / "supernet" / "metrics.jsonl")[-1]
+        ended = np.asarray(last["alpha"]["normal"], np.float32)
+        np.testing.assert_array_equal(np.asarray(second.alpha["normal"]), ended)
+    else:  # drawn by the same key, where the shape is the same
+        np.testing.assert_array_equal(*stems)
+        assert np.abs(second.alpha["normal"]).max() <= (0.01 if method == "p-darts" else 0)
+    for state in began:
+        assert not np.asarray(jax.tree.leaves(state.opt_state.inner_state)[0]).any() and int(state.step) == 0
 
 
 def test_dots_decides_operations_and_then_edges_on_one_schedule(unbroken: dict[str, SearchResult]) -> None:
@@ -156,8 +175,7 @@ def test_the_projection_begins_with_the_supernet(folder: Path, unbroken: dict[st
     assert told["alpha"]["genotype"] == read_lines(found.run_dir / "supernet" / "metrics.jsonl")[-1]["genotype"]
 
 
-@pytest.mark.parametrize("method", CASES)
-@pytest.mark.parametrize("call", [2, 10])
+@pytest.mark.parametrize(("method", "call"), [("p-darts", 10), ("dots", 10), ("darts-pt", 2), ("darts-pt", 10)])
 def test_a_killed_run_goes_on(folder: Path, unbroken: dict[str, SearchResult], method: str, call: int) -> None:
     """In the middle of either stage, with a checkpoint after every step."""
     changes, name = {"checkpoint_every_minutes": 0.0}, f"killed_{method}_{call}"
@@ -184,13 +202,10 @@ def test_no_decision_compiles_anything(folder: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("method", ["darts", "gdas", "random-ws", "darts-es", "r-darts-l2"])
+@pytest.mark.parametrize("method", ["gdas", "random-ws", "r-darts-l2"])
 def test_any_ended_search_can_be_projected(folder: Path, method: str) -> None:
-    own = {
-        "r-darts-l2": {"strengths": "3e-4,9e-4", "retrain_epochs": 0},
-        "darts-es": EAGER,
-    }
-    base = tiny_config(folder, method=method, spectrum_size=0, **own.get(method, {}))
+    own: dict[str, Any] = {"strengths": "3e-4,9e-4", "retrain_epochs": 0} if method == "r-darts-l2" else {}
+    base = tiny_config(folder, method=method, spectrum_size=0, curvature_every=0, **own)
     run_search(base, folder / f"ended_{method}", stream=io.StringIO())
     settings = SearchConfig(method="darts-pt", from_run=str(folder / f"ended_{method}"), projection_criterion="loss")
     found = run_search(settings, folder / f"projected_{method}", stream=io.StringIO())
