@@ -49,6 +49,7 @@ def run_search(
     import jax
 
     from jaxdarts.errors import InputError
+    from jaxdarts.methods import METHODS
     from jaxdarts.plans import perturbation, robust
     from jaxdarts.plans.members import member_settings
     from jaxdarts.plans.search import DIAGNOSTICS_FILE
@@ -69,6 +70,9 @@ def run_search(
         raise InputError(
             f"population must be 1 where several processes make one run; got {len(members)} (method {config.method!r})"
         )
+    if METHODS[config.method].in_stages and jax.process_count() > 1:
+        # A stage reads the files of the one before, which only the first process has for certain.
+        raise InputError(f"method {config.method!r} searches in stages, which several processes cannot do together")
 
     plans = []
 

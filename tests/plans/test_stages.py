@@ -18,13 +18,15 @@ from jaxdarts.methods import METHODS
 from jaxdarts.methods.dots import decided_operations
 from jaxdarts.methods.p_darts import pruned
 from jaxdarts.plans import perturbation
+from jaxdarts.plans.base import Ended
+from jaxdarts.plans.p_darts import p_darts_plan
 from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.plans.staged import STAGED
 from jaxdarts.reports.sweep_record import read_result
 from jaxdarts.runs import engine
 from jaxdarts.runs.checkpoint import Checkpoints
 from jaxdarts.search import SearchResult, run_search
-from jaxdarts.spaces import load_genotype, space_from_json
+from jaxdarts.spaces import SearchSpace, discretise, load_genotype, space_from_json
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_result, without_times
 from tests.runs.dying import death_at
 from tests.runs.tiny import EAGER, tiny_config
@@ -104,6 +106,35 @@ def test_p_darts_grows_and_narrows(unbroken: dict[str, SearchResult]) -> None:
     assert cells == [3, 4]
     # Alpha rests in the first of two epochs; then the dropout is back at its start.
     assert [line["skip_dropout"] for line in found.metrics] == [pytest.approx(0.1), pytest.approx(0.2)]
+
+
+def test_a_third_stage_begins_where_the_second_ended(tmp_path: Path) -> None:
+    """By folders as stages leave them: what the second had left counts, and how many the third is to keep."""
+    space = SearchSpace.uniform("four", ("none", "skip_connect", "max_pool_3x3", "avg_pool_3x3"), num_nodes=1)
+    settings = SearchConfig(method="p-darts", stage_operations="4,3,2")
+    plan = p_darts_plan(settings, space)
+    ended: list[Any] = []
+    found = space
+    for number, row in enumerate(([3.0, 2, 1, 0], [0.0, 2, 1])):
+        folder, stage = tmp_path / str(number), plan(ended)
+        assert stage is not None and stage.settings is not None
+        assert stage.settings["search_space"] == found.to_json() and stage.settings["cells"] == (3, 4, 5)[number]
+        folder.mkdir()
+        alpha = {cell: [row] * 2 for cell in space.cell_types}
+        genotype = discretise(found, {cell: np.ones(found.alpha_shape(cell)) for cell in space.cell_types})
+        for name, value in (
+            ("config.json", stage.settings),
+            ("diagnostics.json", {"epoch": 1}),
+            ("genotype.json", genotype.to_json()),
+            ("metrics.jsonl", {"epoch": 1, "alpha": alpha}),
+        ):
+            (folder / name).write_text(json.dumps(value) + "\n")
+        ended.append(Ended(stage, [None], folder))
+        found = pruned(found, alpha, {cell: [3 - number] * 2 for cell in space.cell_types})
+    last = plan(ended)
+    assert last is not None and last.settings is not None
+    assert last.settings["search_space"]["normal"] == [["skip_connect", "max_pool_3x3"]] * 2
+    assert plan([*ended, ended[-1]]) is None
 
 
 @pytest.mark.parametrize("method", ["p-darts", "dots", "darts-pt"])
@@ -258,6 +289,15 @@ def test_runs_that_cannot_be_projected(
     with pytest.raises(InputError) as error:
         run_search(SearchConfig(method="darts-pt", **given), folder / "refused", stream=io.StringIO())
     assert message in str(error.value) and not (folder / "refused").exists()
+
+
+def test_several_processes_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(
+        InputError, match="method 'dots' searches in stages, which several processes cannot do together"
+    ):
+        run(folder, "dots", "processes")
+    assert not (folder / "processes").exists()
 
 
 def test_a_search_without_a_supernet_cannot_be_projected(folder: Path) -> None:
