@@ -17,7 +17,19 @@ from jaxdarts.spaces import SPACES
 
 PACKAGE = Path(jaxdarts.__file__).parent
 # Modules that serve every package, and import none.
-BASE = {"checks", "errors", "json_files", "keys", "paths", "precision", "settings", "sharding", "sizes", "values"}
+BASE = {
+    "checks",
+    "errors",
+    "json_files",
+    "keys",
+    "paths",
+    "precision",
+    "recorded",
+    "settings",
+    "sharding",
+    "sizes",
+    "values",
+}
 # What each package, and each module beside them, may import beside itself and the base.
 MAY_IMPORT: dict[str, set[str]] = {
     "spaces": set(),

@@ -87,12 +87,16 @@ def _within(mask: jax.Array, alpha: jax.Array) -> jax.Array:
     return jnp.where(mask, jax.nn.softmax(jnp.where(mask, alpha, -1e30), axis=-1), 0)
 
 
+def _groups(names: Sequence[str]) -> list[list[int]]:
+    """The columns of an edge's candidates without weights, and of those with; empty groups are left out."""
+    found = [[column for column, name in enumerate(names) if is_parametric(name) == own] for own in (False, True)]
+    return [columns for columns in found if columns]
+
+
 def _numpy_grouped(alpha: np.ndarray, names: Sequence[str]) -> np.ndarray:
     found = np.zeros(len(names))
-    for own in (False, True):
-        columns = [column for column, name in enumerate(names) if is_parametric(name) == own]
-        if columns:
-            found[columns] = numpy_softmax(alpha[columns])
+    for columns in _groups(names):
+        found[columns] = numpy_softmax(alpha[columns])
     return found
 
 
@@ -105,11 +109,7 @@ def decided_operations(space: SearchSpace, alpha: Mapping[str, Any]) -> SearchSp
     for cell in space.cell_types:
         edges = []
         for names, row in zip(space.operations(cell), np.asarray(alpha[cell], np.float64), strict=True):
-            kept = []
-            for own in (False, True):
-                columns = [column for column, name in enumerate(names) if is_parametric(name) == own]
-                if columns:
-                    kept.append(columns[int(np.argmax(row[columns]))])
+            kept = [columns[int(np.argmax(row[columns]))] for columns in _groups(names)]
             if all(names[column] == "none" for column in kept):
                 others = [column for column, name in enumerate(names) if name != "none"]
                 kept = [others[int(np.argmax(row[others]))]]
@@ -129,13 +129,14 @@ def combinations(space: CellSpace, count: int) -> list[tuple[int, tuple[int, ...
 
 def combination_weights(space: CellSpace, count: int, beta: jax.Array) -> jax.Array:
     """float[combinations]: softmax over those of a node."""
-    owners = [node for node, _ in combinations(space, count)]
-    parts, start = [], 0
-    for node in range(space.num_nodes):
-        stop = start + owners.count(node)
-        parts.append(jax.nn.softmax(beta[start:stop]))
-        start = stop
-    return jnp.concatenate(parts)
+    return jnp.concatenate([jax.nn.softmax(beta[rows]) for rows in _rows(combinations(space, count))])
+
+
+def _rows(ways: Sequence[tuple[int, tuple[int, ...]]]) -> list[slice]:
+    """Where each node's combinations stand among all."""
+    counts = [len(list(own)) for _, own in itertools.groupby(ways, key=lambda way: way[0])]
+    ends = list(itertools.accumulate(counts))
+    return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]
 
 
 def membership(space: CellSpace, count: int) -> np.ndarray:
@@ -192,9 +193,8 @@ def by_combinations(count: int) -> Derive:
             balance, beta = np.asarray(alpha[cell]), np.asarray(alpha[COMBINATIONS][cell])
             edges: list[Edge] = []
             numbers: list[int] = []
-            for node in range(space.num_nodes):
-                own = [row for row, (owner, _) in enumerate(ways) if owner == node]
-                sources = ways[own[int(np.argmax(beta[own]))]][1]
+            for node, rows in enumerate(_rows(ways)):
+                _, sources = ways[rows][int(np.argmax(beta[rows]))]
                 numbers.append(len(sources))
                 edges += [(_stronger(space, cell, node, source, balance), source) for source in sources]
             found[cell], counts[cell] = tuple(edges), tuple(numbers)
@@ -254,14 +254,9 @@ def _numpy_edges(space: CellSpace, beta: np.ndarray) -> np.ndarray:
     )
     if count is None:
         raise ValueError(f"there are {len(beta)} entries for combinations of {space.num_edges} edges")
-    found = np.zeros(space.num_edges)
-    ways = combinations(space, count)
-    for node in range(space.num_nodes):
-        own = [row for row, (owner, _) in enumerate(ways) if owner == node]
-        for weight, row in zip(numpy_softmax(beta[own]), own, strict=True):
-            sources = ways[row][1]
-            found[[space.incoming(node).start + source for source in sources]] += weight / len(sources)
-    return found
+    weights = np.concatenate([numpy_softmax(beta[rows]) for rows in _rows(combinations(space, count))])
+    holds = membership(space, count)
+    return weights @ (holds / holds.sum(axis=1, keepdims=True))
 
 
 def _check_space(settings: Any, space: CellSpace) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ from jaxdarts.plans.members import member_settings
 from jaxdarts.plans.search import DIAGNOSTICS_FILE, Found, Shared, built_of, conclude, share
 from jaxdarts.plans.stages import Shared as Together
 from jaxdarts.plans.stages import search_stage
+from jaxdarts.recorded import find_again, name_the_same
 from jaxdarts.spaces import Architecture, CellSpace, discretise, load_space, one_hot, space_from_json
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
@@ -50,14 +51,16 @@ _OWN: tuple[str, ...] = ("method", "preset", "from_run", "seed", "data_dir", "do
 _OWN += ("checkpoints_to_keep", "tensorboard", "devices", "benchmark", "step_compilation", "population", "data_seed")
 
 
-class Origin:
+class Origin(NamedTuple):
     """The search whose supernet is projected."""
 
-    def __init__(
-        self, path: Path, settings: Any, entry: MethodEntry, space: CellSpace, member: int, members: int
-    ) -> None:
-        self.path, self.settings, self.entry, self.space = path, settings, entry, space
-        self.member, self.members = member, members  # which of how many searches of one run
+    path: Path
+    settings: Any
+    entry: MethodEntry
+    space: CellSpace
+    member: int = 0  # which of how many searches of one run
+    members: int = 1
+    data_digest: str | None = None  # of the data that it saw, where that was recorded
 
 
 def perturbation_plan(settings: Any, space: CellSpace | None, restore: Restore) -> Plan:
@@ -78,7 +81,7 @@ def perturbation_plan(settings: Any, space: CellSpace | None, restore: Restore) 
             return None
         if names[len(ended)] == SUPERNET:
             return search_stage(shared, SUPERNET, own, searched, entry=METHODS[base])
-        found = origin if settings.from_run is not None else Origin(ended[0].path, own, METHODS[base], searched, 0, 1)
+        found = origin if settings.from_run is not None else Origin(ended[0].path, own, METHODS[base], searched)
         return _projection(settings, shared, found, restore)
 
     return plan
@@ -94,9 +97,10 @@ def completed(settings: Any) -> Any:
         return settings
     recorded = _recorded(Path(settings.from_run))
     kind = type(settings)
-    before = kind.from_recorded(recorded).flat()
+    before = _settings_of(kind, recorded).flat()
     for name, value in settings.given.items():
-        if name in before and name not in _OWN and value != before[name]:
+        same = name_the_same(name, value, recorded.get(name, before.get(name)), recorded.get("started_in"))
+        if name in before and name not in _OWN and not same:
             raise InputError(
                 f"{name} {value!r} is not that of the run in {settings.from_run!r}, {before[name]!r}; leave it out"
             )
@@ -116,7 +120,7 @@ def find_origin(settings: Any) -> Origin:
     path = Path(settings.from_run)
     recorded = _recorded(path)
     kind = type(settings)
-    base = kind.from_recorded(recorded)
+    base = _settings_of(kind, recorded)
     entry = METHODS[base.method].stage(recorded.get("stage"))
     space = space_from_json(recorded["search_space"])
     members = member_settings(base)
@@ -124,7 +128,13 @@ def find_origin(settings: Any) -> Origin:
     if "members" in recorded:
         member = read_json(path / DIAGNOSTICS_FILE, "from")["member"]
     own = members[member]
-    return Origin(path, own, entry if len(members) == 1 else METHODS[own.method], space, member, len(members))
+    entry = entry if len(members) == 1 else METHODS[own.method]
+    return Origin(path, own, entry, space, member, len(members), recorded.get("data_digest"))
+
+
+def _settings_of(kind: Any, recorded: Mapping[str, Any]) -> Any:
+    """With relative paths as they lead there from the present folder."""
+    return kind.from_recorded(find_again(recorded, recorded.get("started_in")))
 
 
 def _recorded(path: Path) -> Mapping[str, Any]:
@@ -177,6 +187,9 @@ def _projection(settings: Any, together: Together, origin: Origin, restore: Rest
     def build(members: Sequence[Any], common: Any, space: CellSpace, *, entry: MethodEntry, data: Any = None) -> Built:
         del members, common
         shared = share([own], own, space, entry=entry, data=data)
+        now = shared.task.facts.get("data_digest")
+        if None not in (now, origin.data_digest) and now != origin.data_digest:
+            raise InputError(f"from: the data of {own.dataset!r} have changed since the run in {str(origin.path)!r}")
         keys = run_keys(seed)
         built = built_of(shared, [own], own)
         (experiment,) = built.experiments

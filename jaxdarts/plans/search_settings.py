@@ -228,7 +228,7 @@ class SearchConfig(Settings):
 
     @classmethod
     def unused(cls, values: Mapping[str, Any]) -> dict[str, str]:
-        """What is used by some of several searches is used."""
+        """What is used by some of several searches is used; what a method's own setting stands for is not."""
         method = values.get("method", "darts")
         entry, found = METHODS[method], super().unused({**values, **METHODS[method].some})
         defaults = {**{name: getattr(Size, name) for name in field_names(Size)}, **cls.defaults(values)}

@@ -10,14 +10,13 @@ from jaxdarts.json_files import read_json, read_lines
 from jaxdarts.methods.base import MethodEntry
 from jaxdarts.plans.base import Built, Stage
 from jaxdarts.plans.search import DIAGNOSTICS_FILE, build_search
-from jaxdarts.spaces import Architecture, CellSpace, load_genotype, space_from_json, space_to_json
+from jaxdarts.spaces import CellSpace, space_from_json, space_to_json
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 
 class StageEnd(NamedTuple):
     """What a stage that has ended left in its folder."""
 
-    genotype: Architecture
     record: Mapping[str, Any]  # of the epoch that is returned, as in metrics.jsonl
     space: CellSpace  # that was searched
 
@@ -79,7 +78,7 @@ def read_end(path: Path) -> StageEnd:
     epoch = read_json(path / DIAGNOSTICS_FILE, "run_dir")["epoch"]
     record = next(one for one in read_lines(path / "metrics.jsonl", "metrics") if one["epoch"] == epoch)
     space = space_from_json(read_json(path / "config.json", "run_dir")["search_space"])
-    return StageEnd(load_genotype(path / GENOTYPE_FILE), record, space)
+    return StageEnd(record, space)
 
 
 def _banner(built: Built, number: int, count: int, name: str, state: Any) -> tuple[str, dict[str, str]]:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from jaxdarts.checks import field_names
 from jaxdarts.errors import InputError
 from jaxdarts.paths import read_text
-from jaxdarts.runs.recorded import find_again
+from jaxdarts.recorded import find_again
 from jaxdarts.runs.store import CONFIG_FILE, RECORDED_FACTS, check_resumable
 from jaxdarts.settings import Group, Settings, descriptions, field_types, options
 

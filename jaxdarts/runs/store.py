@@ -28,11 +28,11 @@ from jaxdarts.json_files import (
     write_atomically,
 )
 from jaxdarts.paths import check_name, exists, is_file, is_folder
+from jaxdarts.recorded import name_the_same
 from jaxdarts.runs import tensorboard
 from jaxdarts.runs.checkpoint import Checkpoints, Restored
 from jaxdarts.runs.lock import LOCK_FILE, lock_folder
 from jaxdarts.runs.processes import is_first, restore_in_all, shared_records
-from jaxdarts.runs.recorded import name_the_same
 
 CONFIG_FILE, METRICS_FILE, EVENTS_FILE = "config.json", "metrics.jsonl", "events.json"
 CHECKPOINT_FOLDER = "checkpoints"

@@ -291,6 +291,28 @@ def test_runs_that_cannot_be_projected(
     assert message in str(error.value) and not (folder / "refused").exists()
 
 
+def test_a_run_by_relative_paths_is_projected_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files are found below the folder that it was started in; other data than it saw are refused."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    for folder in (there, here):
+        folder.mkdir()
+    monkeypatch.chdir(there)
+    base = tiny_config(there, **QUICK).replace(space="tiny.toml")
+    run_search(base, there / "run", stream=io.StringIO())
+    monkeypatch.chdir(here)
+    settings = SearchConfig(method="darts-pt", from_run=str(there / "run"), projection_criterion="alpha")
+    found = run_search(settings, here / "projected", stream=io.StringIO())
+    assert len(found.metrics) == 2
+    monkeypatch.chdir(there)  # where the space's name is the recorded one again
+    given = perturbation.completed(settings.replace(space="tiny.toml")).given
+    assert_same_result(run_search(SearchConfig(**given), found.run_dir, resume=True, stream=io.StringIO()), found)
+    path = there / "run" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "data_digest": "0" * 64}))
+    with pytest.raises(InputError, match="from: the data of 'digits' have changed since the run in"):
+        run_search(settings, here / "refused", stream=io.StringIO())
+    assert not (here / "refused").exists()
+
+
 def test_several_processes_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     with pytest.raises(
