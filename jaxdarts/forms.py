@@ -40,7 +40,7 @@ NUMBER = Null(float)
 
 
 def genotype(value: Any) -> None:
-    """A cell pair or cell, as `to_json` writes it."""
+    """A cell pair, cell or recurrent cell, as `to_json` writes it."""
     _parsed(genotype_from_json, value)
 
 
@@ -49,9 +49,8 @@ def space(value: Any) -> None:
     if not isinstance(value, Mapping):
         raise InputError(f"must be a search space; got {_short(value)}")
     edges = [[str]]
-    fit(
-        value, {"name": str, "num_nodes": int, "normal?": edges, "reduce?": edges, "cell?": edges, "concat?": [int]}, ""
-    )
+    cells = {"normal?": edges, "reduce?": edges, "cell?": edges, "recurrent?": edges}
+    fit(value, {"name": str, "num_nodes": int, **cells, "concat?": [int]}, "")
     _parsed(space_from_json, value)
 
 

@@ -16,10 +16,11 @@ from jaxdarts.errors import InputError
 from jaxdarts.interop import from_torch, network_of, to_torch
 from jaxdarts.networks import MACROS, DiscreteNetwork, Supernet
 from jaxdarts.spaces import SPACES, Architecture, CellSpace, Genotype, SearchSpace, discretise
+from tests.images import IMAGE_SPACES
 
 GOLDEN = Path(__file__).parent / "golden"
 SPACES_TO_TRY = {
-    **SPACES,
+    **IMAGE_SPACES,
     "two nodes, last one out": SearchSpace.uniform("x", ("max_pool_3x3", "dil_conv_5x5"), num_nodes=2, concat=(3,)),
     "all": SearchSpace.uniform("all", ("conv_7x1_1x7", "sep_conv_7x7", "noise", "none", "avg_pool_3x3"), num_nodes=1),
     "plain": SearchSpace.uniform("plain", ("nor_conv_1x1", "nor_conv_3x3"), num_nodes=1),

@@ -6,7 +6,6 @@ import contextlib
 import io
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,14 @@ from matplotlib.text import Text
 from matplotlib.textpath import TextPath
 
 from jaxdarts.json_files import write_atomically
-from jaxdarts.reports.graphs import CELL_NAMES, node_number
+from jaxdarts.reports.cell_layout import BOX_HEIGHT, INPUT_WIDTH, LANE, OUTPUT_WIDTH, RADIUS, Layout
+from jaxdarts.reports.graphs import CELL_NAMES, CELLS_IN_A_ROW, RECURRENT, node_number, words_of
 from jaxdarts.reports.texts import label
-from jaxdarts.spaces import Architecture
+from jaxdarts.spaces import Architecture, RecurrentGenotype
 
 INK, BACKGROUND, WIRE, NODE = "#1f2328", "#ffffff", "#8c959f", "#e9edf1"
-FORMULAS = ("$c_{k-2}$", "$c_{k-1}$", "$c_{k}$")  # the only texts that are read as mathematics
+# The only texts that are read as mathematics.
+FORMULAS = frozenset(f"${name}$" for words in (CELLS_IN_A_ROW, RECURRENT) for name in (*words.inputs, words.output))
 _LABEL = "#fefefe"  # on an operation's colour; not the background's white, which a dark page replaces
 # (what a name starts with, colour, name in the legend); white text is readable on every colour
 _KINDS = (
@@ -37,16 +38,16 @@ _KINDS = (
     ("avg_pool", "#b4540a", "pooling"),
     ("skip_connect", "#1a7f4b", "skip connection"),
     ("noise", "#bb2649", "noise"),
+    ("tanh", "#2463c4", "tanh"),
+    ("relu", "#b4540a", "relu"),
+    ("sigmoid", "#7c3fc4", "sigmoid"),
+    ("identity", "#1a7f4b", "identity"),
     ("none", "#5c6570", "none"),
     ("", "#0f7285", "other operation"),
 )
 
-# Inches. A cell is a staircase: every state has a height of its own, its wires run to the right at that height and
-# drop, left of a node, into one of the node's two operations. So no label can meet another label, a node or a wire.
-_MARGIN, _TITLE_HEIGHT, _HEADING_HEIGHT, _LEGEND_ROW = 0.25, 0.42, 0.36, 0.3
-_BOX_HEIGHT, _BOX_OFFSET, _BOX_WIDTH, _BOX_PADDING = 0.27, 0.165, 1.12, 0.11
-_INPUT_STEP, _FIRST_STEP, _STEP, _RADIUS, _CORNER = 0.5, 0.66, 0.8, 0.2, 0.1
-_INPUT_WIDTH, _OUTPUT_WIDTH, _LANE, _LANE_TO_BOX, _BOX_TO_NODE = 0.66, 0.54, 0.15, 0.26, 0.36
+_MARGIN, _TITLE_HEIGHT, _HEADING_HEIGHT, _LEGEND_ROW = 0.25, 0.42, 0.36, 0.3  # inches
+_BOX_WIDTH, _NARROW_BOX_WIDTH, _BOX_PADDING, _CORNER = 1.12, 0.84, 0.11, 0.1
 _FONT_SIZE = 8.5
 
 
@@ -54,15 +55,18 @@ def draw_cells(genotype: Architecture, title: str | None = None) -> Figure:
     """The cells of a genotype, coloured by kind of operation, with a legend.
 
     Left, the outputs of the last two cells, or of the last block; each numbered node adds the results of its
-    operations; right, the concatenation. Places are fixed by the number of nodes (and by the longest name, where that
-    is unusually long), so that the drawings of different epochs can be laid side by side; that of a node that does not
-    exist stays free. No global matplotlib state is used.
+    operations; right, the concatenation. Of a recurrent cell left its input and last output, right the mean of states.
+    Places are fixed by the number of nodes (and by the longest name, where that is unusually long), so that the
+    drawings of different epochs can be laid side by side; that of a node that does not exist stays free. No global
+    matplotlib state is used.
     """
     names = set(genotype.operations)
     count = len(genotype.cell_types)
     incoming = [genotype.nodes(cell).count(node) for cell in genotype.cell_types for node in range(genotype.num_nodes)]
-    box_width = max([_BOX_WIDTH, *(_text_width(name) + 2 * _BOX_PADDING for name in names)])
-    layout = _Layout(genotype.num_nodes, box_width, genotype.num_inputs, max(2, *incoming))
+    # The least width and number of a node's operations: as usual for the kind of cell, whatever was found.
+    narrowest, least = (_NARROW_BOX_WIDTH, 1) if isinstance(genotype, RecurrentGenotype) else (_BOX_WIDTH, 2)
+    box_width = max([narrowest, *(_text_width(name) + 2 * _BOX_PADDING for name in names)])
+    layout = Layout(genotype.num_nodes, box_width, genotype.num_inputs, max(least, *incoming))
     columns = 2 if layout.width < 4.5 and count > 1 else 1  # small cells stand side by side
     width = columns * layout.width + (columns + 1) * _MARGIN
     legend = _legend_rows(names, width - 2 * _MARGIN)
@@ -153,60 +157,7 @@ def _kind(operation: str) -> tuple[str, str]:
     return next((colour, name) for prefix, colour, name in _KINDS if operation.startswith(prefix))
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where things stand within one cell, in inches from its upper left corner."""
-
-    num_nodes: int
-    box_width: float
-    num_inputs: int
-    most_incoming: int  # operations of the node that has most
-
-    @property
-    def lanes_width(self) -> float:
-        return self.most_incoming * _LANE
-
-    def state_y(self, state: int) -> float:
-        if state < self.num_inputs:
-            return 0.2 + state * _INPUT_STEP
-        last_input = 0.2 + (self.num_inputs - 1) * _INPUT_STEP
-        taller = (self.most_incoming - 2) * _BOX_OFFSET  # a node's operations stand above and below its height
-        return last_input + _FIRST_STEP + taller + (state - self.num_inputs) * (_STEP + 2 * taller)
-
-    def box_y(self, place: int, count: int) -> float:
-        """Relative to the node: its operations, evenly above and below."""
-        return (2 * place - count + 1) * _BOX_OFFSET
-
-    def lanes_x(self, node: int) -> float:
-        """The left one of a node's vertical lanes."""
-        pitch = self.lanes_width + _LANE_TO_BOX + self.box_width + _BOX_TO_NODE + 2 * _RADIUS
-        return _INPUT_WIDTH + _LANE + node * pitch
-
-    def box_x(self, node: int) -> float:
-        return self.lanes_x(node) + self.lanes_width - _LANE + _LANE_TO_BOX
-
-    def node_x(self, node: int) -> float:
-        return self.box_x(node) + self.box_width + _BOX_TO_NODE + _RADIUS
-
-    def right_x(self, state: int) -> float:
-        """Where the wires of a state begin."""
-        return _INPUT_WIDTH if state < self.num_inputs else self.node_x(state - self.num_inputs) + _RADIUS
-
-    @property
-    def output_x(self) -> float:
-        return self.node_x(self.num_nodes - 1) + _RADIUS + 0.34
-
-    @property
-    def width(self) -> float:
-        return self.output_x + _OUTPUT_WIDTH
-
-    @property
-    def height(self) -> float:
-        lowest = self.state_y(self.num_nodes + self.num_inputs - 1)
-        return lowest + (self.most_incoming - 1) * _BOX_OFFSET + _BOX_HEIGHT / 2
-
-
-def _draw_cell(axes: Axes, genotype: Architecture, cell_type: str, layout: _Layout, x0: float, y0: float) -> None:
+def _draw_cell(axes: Axes, genotype: Architecture, cell_type: str, layout: Layout, x0: float, y0: float) -> None:
     edges, inputs = list(zip(genotype.nodes(cell_type), genotype.edges(cell_type), strict=True)), layout.num_inputs
     for node in range(genotype.num_nodes):
         node_x, node_y = x0 + layout.node_x(node), y0 + layout.state_y(node + inputs)
@@ -217,33 +168,41 @@ def _draw_cell(axes: Axes, genotype: Architecture, cell_type: str, layout: _Layo
             continue
         for place, (name, source) in enumerate(own):
             y = node_y + layout.box_y(place, len(own))
-            lane_x = x0 + layout.lanes_x(node) + (len(own) - 1 - place) * _LANE
-            _wire(axes, x0 + layout.right_x(source), y0 + layout.state_y(source), lane_x, y, box_x)
+            lane_x = x0 + layout.lanes_x(node) + (len(own) - 1 - place) * LANE
+            end = (lane_x, y - BOX_HEIGHT / 2) if layout.from_above else (box_x, y)
+            _wire(axes, x0 + layout.right_x(source), y0 + layout.state_y(source), lane_x, end)
             colour = operation_colour(name)
-            _arrow(axes, (box_x + layout.box_width, y), (node_x - _RADIUS, node_y + (y - node_y) * 0.3), colour)
-            _box(axes, box_x, y - _BOX_HEIGHT / 2, layout.box_width, _BOX_HEIGHT, colour)
+            _arrow(axes, (box_x + layout.box_width, y), (node_x - RADIUS, node_y + (y - node_y) * 0.3), colour)
+            _box(axes, box_x, y - BOX_HEIGHT / 2, layout.box_width, BOX_HEIGHT, colour)
             _text(axes, box_x + layout.box_width / 2, y, name, color=_LABEL, fontsize=_FONT_SIZE, fontweight="bold")
-        axes.add_patch(Circle((node_x, node_y), _RADIUS, facecolor=NODE, edgecolor=INK, linewidth=1.2, zorder=3))
+        axes.add_patch(Circle((node_x, node_y), RADIUS, facecolor=NODE, edgecolor=INK, linewidth=1.2, zorder=3))
         _text(axes, node_x, node_y, str(node_number(node + inputs, inputs)), fontsize=11)
-    for state, formula in enumerate(FORMULAS[:2][-inputs:]):
+    words = words_of(cell_type)
+    for state, name in enumerate(words.inputs[-inputs:]):
         y = y0 + layout.state_y(state)
-        _box(axes, x0, y - 0.18, _INPUT_WIDTH, 0.36, NODE, edge=INK)
-        _text(axes, x0 + _INPUT_WIDTH / 2, y, formula, fontsize=11, va="center")
+        _box(axes, x0, y - 0.18, INPUT_WIDTH, 0.36, NODE, edge=INK)
+        _text(axes, x0 + INPUT_WIDTH / 2, y, f"${name}$", fontsize=11, va="center")
     output_x, heights = x0 + layout.output_x, [y0 + layout.state_y(state) for state in genotype.concat(cell_type)]
     for state, y in zip(genotype.concat(cell_type), heights, strict=True):
         _arrow(axes, (x0 + layout.right_x(state), y), (output_x, y), WIRE)
-    _box(axes, output_x, min(heights) - 0.25, _OUTPUT_WIDTH, max(heights) - min(heights) + 0.5, NODE, edge=INK)
-    middle = (min(heights) + max(heights)) / 2
-    _text(axes, output_x + _OUTPUT_WIDTH / 2, middle, FORMULAS[2], fontsize=12, va="center")
+    top, bottom = min(heights) - 0.25, max(heights) + 0.25
+    _box(axes, output_x, top, OUTPUT_WIDTH, bottom - top, NODE, edge=INK)
+    middle_x, middle = output_x + OUTPUT_WIDTH / 2, (top + bottom) / 2
+    is_mean = words is RECURRENT  # said, since a concatenation is what one expects
+    _text(axes, middle_x, middle - 0.1 * is_mean, f"${words.output}$", fontsize=12, va="center")
+    if is_mean:
+        _text(axes, middle_x, middle + 0.1, words.joined, fontsize=_FONT_SIZE)
 
 
-def _wire(axes: Axes, x: float, y: float, lane_x: float, end_y: float, end_x: float) -> None:
-    """Right along y, down the lane, right to the operation, with rounded corners."""
-    r = _CORNER
-    points = [(x, y), (lane_x - r, y), (lane_x, y), (lane_x, y + r), (lane_x, end_y - r), (lane_x, end_y)]
-    points += [(lane_x + r, end_y), (end_x, end_y)]
-    codes = [Curve.MOVETO, Curve.LINETO, Curve.CURVE3, Curve.CURVE3, Curve.LINETO, Curve.CURVE3, Curve.CURVE3]
-    curve = Curve(points, [*codes, Curve.LINETO])
+def _wire(axes: Axes, x: float, y: float, lane_x: float, end: tuple[float, float]) -> None:
+    """Right along y, down the lane and, unless the end is there, right to the operation, with rounded corners."""
+    r, (end_x, end_y) = _CORNER, end
+    points = [(x, y), (lane_x - r, y), (lane_x, y), (lane_x, y + r)]
+    codes = [Curve.MOVETO, Curve.LINETO, Curve.CURVE3, Curve.CURVE3]
+    if end_x > lane_x:
+        points += [(lane_x, end_y - r), (lane_x, end_y), (lane_x + r, end_y)]
+        codes += [Curve.LINETO, Curve.CURVE3, Curve.CURVE3]
+    curve = Curve([*points, end], [*codes, Curve.LINETO])
     axes.add_patch(PathPatch(curve, facecolor="none", edgecolor=WIRE, linewidth=1.5, zorder=1))
 
 

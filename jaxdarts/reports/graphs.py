@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from jaxdarts.reports.texts import printable
 from jaxdarts.spaces import Architecture
 
-CELL_NAMES = {"normal": "Normal cell", "reduce": "Reduction cell", "cell": "Cell"}
+CELL_NAMES = {"normal": "Normal cell", "reduce": "Reduction cell", "cell": "Cell", "recurrent": "Recurrent cell"}
+
+
+class Words(NamedTuple):
+    """How the states of a cell that are no nodes are called."""
+
+    inputs: tuple[str, ...]  # of cells with fewer inputs the last ones
+    output: str
+    joined: str  # how the output is made of states
+
+
+CELLS_IN_A_ROW = Words(("c_{k-2}", "c_{k-1}"), "c_{k}", "concat")
+RECURRENT = Words(("x, h",), "h", "mean")
+
+
+def words_of(cell_type: str) -> Words:
+    """Those for the states of a cell of this type."""
+    return RECURRENT if cell_type == "recurrent" else CELLS_IN_A_ROW
 
 
 def to_dot(genotype: Architecture) -> str:
@@ -43,14 +61,15 @@ def to_mermaid(genotype: Architecture) -> str:
     return "\n".join([*lines, ""])
 
 
-def state_name(state: int, num_inputs: int = 2) -> str:
+def state_name(state: int, num_inputs: int = 2, cell_type: str = "") -> str:
     """How a state is called in text: `c_{k-2}`, `c_{k-1}`, `node 0`, `node 1`, ...
 
-    With one input the nodes have the numbers of their states, as in NAS-Bench-201: `c_{k-1}`, `node 1`, ...
+    With one input the nodes have the numbers of their states, as in NAS-Bench-201: `c_{k-1}`, `node 1`, ... In a
+    `recurrent` cell that input is `x, h`.
     """
     if state >= num_inputs:
         return f"node {node_number(state, num_inputs)}"
-    return ("c_{k-2}", "c_{k-1}")[state - num_inputs]
+    return words_of(cell_type).inputs[state - num_inputs]
 
 
 def node_number(state: int, num_inputs: int) -> int:
@@ -63,15 +82,17 @@ def _states(genotype: Architecture, cell_type: str) -> list[tuple[int, str]]:
     inputs = genotype.num_inputs
     nodes = sorted(set(genotype.nodes(cell_type)))
     states = [*range(inputs), *(node + inputs for node in nodes)]
-    return [(state, state_name(state, inputs)) for state in states] + [(genotype.num_nodes + inputs, "c_{k}")]
+    output = (genotype.num_nodes + inputs, words_of(cell_type).output)
+    return [(state, state_name(state, inputs, cell_type)) for state in states] + [output]
 
 
 def _connections(genotype: Architecture, cell_type: str) -> list[tuple[str, str, str]]:
-    """(from, label, to) of every operation, then of the concatenation."""
+    """(from, label, to) of every operation, then of what the output is made of."""
     first = genotype.num_inputs
     edges = [
         (f"{cell_type}_{source}", name, f"{cell_type}_{node + first}")
         for node, (name, source) in zip(genotype.nodes(cell_type), genotype.edges(cell_type), strict=True)
     ]
     output = f"{cell_type}_{genotype.num_nodes + first}"
-    return edges + [(f"{cell_type}_{state}", "concat", output) for state in genotype.concat(cell_type)]
+    joined = words_of(cell_type).joined
+    return edges + [(f"{cell_type}_{state}", joined, output) for state in genotype.concat(cell_type)]

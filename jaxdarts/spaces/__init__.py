@@ -3,7 +3,7 @@
 from jaxdarts.spaces.architecture import Architecture
 from jaxdarts.spaces.base import CellSpace, count_edges
 from jaxdarts.spaces.benchmark import Benchmark
-from jaxdarts.spaces.cell import DARTS, NASBENCH201, S1, S2, S3, S4, S5, SPACES
+from jaxdarts.spaces.cell import DARTS, NASBENCH201, RNN, RNN_ROBUST, S1, S2, S3, S4, S5, SPACES
 from jaxdarts.spaces.dense import DenseGenotype, DenseSpace
 from jaxdarts.spaces.discretise import discretise, one_hot, one_hot_choices
 from jaxdarts.spaces.files import (
@@ -16,13 +16,17 @@ from jaxdarts.spaces.files import (
 )
 from jaxdarts.spaces.genotype import Genotype
 from jaxdarts.spaces.published import GENOTYPES
+from jaxdarts.spaces.recurrent import ACTIVATION_NAMES, RecurrentGenotype, RecurrentSpace
 from jaxdarts.spaces.space import CELL_TYPES, SearchSpace
 
 __all__ = [
+    "ACTIVATION_NAMES",
     "CELL_TYPES",
     "DARTS",
     "GENOTYPES",
     "NASBENCH201",
+    "RNN",
+    "RNN_ROBUST",
     "S1",
     "S2",
     "S3",
@@ -35,6 +39,8 @@ __all__ = [
     "DenseGenotype",
     "DenseSpace",
     "Genotype",
+    "RecurrentGenotype",
+    "RecurrentSpace",
     "SearchSpace",
     "count_edges",
     "discretise",

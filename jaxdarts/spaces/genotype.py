@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import numpy as np
-
-from jaxdarts.errors import InputError, shorten
+from jaxdarts.errors import InputError
 from jaxdarts.spaces.architecture import Architecture, Edge, check_cell_type
-from jaxdarts.values import plain, whole
+from jaxdarts.spaces.notation import MOST_STATES, as_edge, as_list, as_states, is_list, read_fields
+from jaxdarts.values import whole
 
-_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
-# What their logs put before it: `03/14 01:59:26 PM genotype = Genotype(...)`.
-_LOGGED = re.compile(r"^\s*\d.*?(?=\bGenotype\s*\()")
-_MOST_STATES = 10_000
+FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class Genotype(Architecture):
             counts = _as_counts(cell, getattr(self, f"{cell}_counts"))
             edges = _as_edges(cell, getattr(self, cell), counts)
             num_nodes = len(edges) // 2 if counts is None else len(counts)
-            concat = _as_concat(cell, getattr(self, f"{cell}_concat"), num_nodes)
+            concat = as_states(f"genotype.{cell}_concat", getattr(self, f"{cell}_concat"), num_nodes + 1)
             if counts is not None:
                 left = existing(zip(_owners(counts), edges, strict=True))
                 edges = tuple(edge for _, edge in left)
@@ -116,11 +110,11 @@ class Genotype(Architecture):
     def from_json(cls, value: Mapping[str, Any]) -> Genotype:
         """Reads what `to_json` wrote. Raises InputError that names the field."""
         if not isinstance(value, Mapping):
-            raise InputError(f"genotype: expected an object with {', '.join(_FIELDS)}; got {type(value).__name__}")
-        missing = [field for field in _FIELDS if field not in value]
+            raise InputError(f"genotype: expected an object with {', '.join(FIELDS)}; got {type(value).__name__}")
+        missing = [field for field in FIELDS if field not in value]
         if missing:
-            raise InputError(f"genotype: {', '.join(missing)} missing; a genotype has {', '.join(_FIELDS)}")
-        return cls(**_counted({field: _as_list(value[field]) for field in _FIELDS}))
+            raise InputError(f"genotype: {', '.join(missing)} missing; a genotype has {', '.join(FIELDS)}")
+        return cls(**_counted({field: as_list(value[field]) for field in FIELDS}))
 
     def to_text(self) -> str:
         """The notation of the PyTorch codes: `Genotype(normal=[('sep_conv_3x3', 0), ...], normal_concat=...)`.
@@ -152,37 +146,7 @@ class Genotype(Architecture):
 
         The text is parsed, never evaluated. Raises InputError on anything else.
         """
-        try:
-            tree = ast.parse(_LOGGED.sub("", text).strip())
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:  # the last two: deep nesting
-            raise InputError(f"genotype: cannot read {shorten(text)!r} as Genotype(normal=[...], ...)") from error
-        statement = tree.body[0] if len(tree.body) == 1 else None
-        call = statement.value if isinstance(statement, ast.Expr | ast.Assign) else None
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Genotype"):
-            raise InputError(f"genotype: expected Genotype(normal=[...], ...); got {shorten(text)!r}")
-        names = [*_FIELDS[: len(call.args)], *(keyword.arg or "**" for keyword in call.keywords)]
-        if len(call.args) > len(_FIELDS) or len(set(names)) < len(names) or not set(names) <= set(_FIELDS):
-            raise InputError(f"genotype: has the fields {', '.join(_FIELDS)}, each once; got {shorten(text)!r}")
-        values = [*call.args, *(keyword.value for keyword in call.keywords)]
-        return cls.from_json({name: _literal(value) for name, value in zip(names, values, strict=True)})
-
-
-def _literal(node: ast.expr) -> Any:
-    """A Python literal or `range(...)` of integers, as a list or tuple too."""
-    try:
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("list", "tuple") and len(node.args) == 1:
-            return _literal(node.args[0])
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "range":
-            # Cut, so that no text can fill the memory; states that high don't exist and are refused later.
-            return list(range(*(ast.literal_eval(argument) for argument in node.args))[:_MOST_STATES])
-        return ast.literal_eval(node)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"genotype: cannot read {shorten(ast.unparse(node))!r}; expected a list") from error
-
-
-def _as_list(value: Any) -> Any:
-    """An array as nested lists, rows of an edge's name and number as they are."""
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        return cls.from_json(read_fields(text, FIELDS))
 
 
 def existing(edges: Iterable[tuple[int, Edge]]) -> list[tuple[int, Edge]]:
@@ -201,16 +165,16 @@ def _owners(counts: Iterable[int]) -> tuple[int, ...]:
 
 def _counted(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields in which cells with FairDARTS' entries have pairs, and counts of each node's edges."""
-    cells = [cell for cell in Genotype.cell_types if _is_list(fields[cell]) and _size(fields[cell][:1]) == 3]
+    cells = [cell for cell in Genotype.cell_types if is_list(fields[cell]) and _size(fields[cell][:1]) == 3]
     if not cells:
         return fields
     entries = {cell: [_as_entry(cell, index, entry) for index, entry in enumerate(fields[cell])] for cell in cells}
-    others = [fields[cell] for cell in Genotype.cell_types if cell not in cells and _is_list(fields[cell])]
+    others = [fields[cell] for cell in Genotype.cell_types if cell not in cells and is_list(fields[cell])]
     states = [state for cell in cells for _, state, _ in entries[cell]]
     concats = [fields[f"{cell}_concat"] for cell in cells]
-    states += [whole(state) or 0 for concat in concats if _is_list(concat) for state in concat]
+    states += [whole(state) or 0 for concat in concats if is_list(concat) for state in concat]
     num_nodes = len(others[0]) // 2 if others and others[0] else max(states) - 1
-    if max(states) > min(num_nodes + 1, _MOST_STATES):
+    if max(states) > min(num_nodes + 1, MOST_STATES):
         raise InputError(f"genotype: no state {max(states)} in cells of {num_nodes} nodes")
     found = dict(fields)
     for cell in cells:
@@ -221,18 +185,14 @@ def _counted(fields: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
 def _size(entries: Sequence[Any]) -> int:
     """Of the only entry, if there is one and it is a list."""
-    return len(_as_list(entries[0])) if entries and _is_list(_as_list(entries[0])) else 0
+    return len(as_list(entries[0])) if entries and is_list(as_list(entries[0])) else 0
 
 
 def _as_entry(cell: str, index: int, entry: Any) -> tuple[Any, int, Any]:
-    entry = _as_list(entry)
-    state = whole(entry[1]) if _is_list(entry) and len(entry) == 3 else None
+    entry = as_list(entry)
+    state = whole(entry[1]) if is_list(entry) and len(entry) == 3 else None
     if state is None or state < 2:
         raise InputError(f"genotype.{cell}[{index}]: expected (operation, state from 2 on, source); got {entry!r}")
     return entry[0], state, entry[2]
@@ -241,8 +201,8 @@ def _as_entry(cell: str, index: int, entry: Any) -> tuple[Any, int, Any]:
 def _as_counts(cell: str, value: Any) -> tuple[int, ...] | None:
     if value is None:
         return None
-    value = _as_list(value)
-    if not _is_list(value) or not value:
+    value = as_list(value)
+    if not is_list(value) or not value:
         raise InputError(f"genotype.{cell}_counts: expected a number of edges for every node; got {value!r}")
     counts = []
     for state, count in enumerate(map(whole, value), start=2):
@@ -256,39 +216,10 @@ def _as_counts(cell: str, value: Any) -> tuple[int, ...] | None:
 
 
 def _as_edges(cell: str, value: Any, counts: tuple[int, ...] | None) -> tuple[Edge, ...]:
-    value = _as_list(value)
-    if not _is_list(value) or (counts is None and (not value or len(value) % 2)):
+    value = as_list(value)
+    if not is_list(value) or (counts is None and (not value or len(value) % 2)):
         raise InputError(f"genotype.{cell}: expected a list of two (operation, source) pairs for every node")
     nodes = _owners((2,) * (len(value) // 2) if counts is None else counts)
     if len(nodes) != len(value):
         raise InputError(f"genotype.{cell}: {cell}_counts are those of {len(nodes)} edges; got {len(value)}")
-    edges = []
-    for index, pair in enumerate(value):
-        where = f"genotype.{cell}[{index}]"
-        pair = _as_list(pair)
-        if not _is_list(pair) or len(pair) != 2:
-            raise InputError(f"{where}: expected a pair (operation, source); got {pair!r}")
-        operation, source = plain(pair[0]), whole(pair[1])
-        if not isinstance(operation, str):
-            raise InputError(f"{where}: the operation must be a name; got {operation!r}")
-        state = nodes[index] + 2
-        if source is None or not 0 <= source < state:
-            raise InputError(
-                f"{where}: state {state} cannot read from {pair[1]!r}; choose a state from 0 to {state - 1}"
-            )
-        edges.append((operation, source))
-    return tuple(edges)
-
-
-def _as_concat(cell: str, value: Any, num_nodes: int) -> tuple[int, ...]:
-    where = f"genotype.{cell}_concat"
-    value = _as_list(value)
-    if not _is_list(value) or not value:
-        raise InputError(f"{where}: expected a list of states; got {value!r}")
-    states = []
-    for given in value:
-        state = whole(given)
-        if state is None or not 0 <= state < num_nodes + 2:
-            raise InputError(f"{where}: no state {given!r}; choose states from 0 to {num_nodes + 1}")
-        states.append(state)
-    return tuple(states)
+    return tuple(as_edge(f"genotype.{cell}[{index}]", pair, nodes[index] + 2) for index, pair in enumerate(value))

@@ -12,7 +12,8 @@ from jax import lax
 
 from jaxdarts.errors import InputError
 from jaxdarts.networks import OPERATIONS, DiscreteNetwork, Supernet, network_cost, supernet_cost
-from jaxdarts.spaces import GENOTYPES, SPACES, Architecture, DenseGenotype, Genotype, SearchSpace, load_space
+from jaxdarts.spaces import GENOTYPES, Architecture, DenseGenotype, Genotype, SearchSpace, load_space
+from tests.images import IMAGE_GENOTYPES, IMAGE_SPACES
 
 
 def one_node(normal: str, reduce: str) -> Genotype:
@@ -28,7 +29,7 @@ def built(genotype: Architecture, channels: int, num_cells: int, image_shape: tu
     return count(jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *image_shape)))["params"])
 
 
-@pytest.mark.parametrize("name", sorted(GENOTYPES))
+@pytest.mark.parametrize("name", sorted(IMAGE_GENOTYPES))
 def test_parameters_are_those_of_the_network_that_is_built(name: str) -> None:
     shape = (11, 9, 2)
     assert network_cost(GENOTYPES[name], 10, 6, 5, shape).parameters == built(GENOTYPES[name], 6, 5, shape)
@@ -112,7 +113,7 @@ def test_closed_form() -> None:
     assert cost.parameters == weights + norms + 10
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("name", sorted(IMAGE_SPACES))
 def test_parameters_are_those_of_the_supernet_that_is_built(name: str) -> None:
     space = load_space(name)
     weights = {cell: jnp.zeros(space.alpha_shape(cell)) for cell in space.cell_types}

@@ -13,6 +13,7 @@ import pytest
 from jaxdarts.errors import InputError
 from jaxdarts.networks import MACROS, DiscreteNetwork, discrete, init_alpha, softmax_weights
 from jaxdarts.spaces import SPACES, Genotype, discretise
+from tests.images import IMAGE_SPACES
 
 KEY = jax.random.key(3)
 QUICKLY = {"xla_backend_optimization_level": 0}
@@ -53,7 +54,7 @@ def test_parameter_count_of_the_published_network() -> None:
     assert count(params(auxiliary=True)) == 3_349_342 + head
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("name", sorted(IMAGE_SPACES))
 def test_every_space_down_to_its_discrete_network(name: str) -> None:
     space = SPACES[name]
     found = discretise(space, softmax_weights(space, init_alpha(space, KEY)))

@@ -13,6 +13,7 @@ import pytest
 from jaxdarts.errors import InputError
 from jaxdarts.networks import OPERATIONS, Supernet, init_alpha, softmax_weights, supernet
 from jaxdarts.spaces import CELL_TYPES, SPACES, SearchSpace
+from tests.images import IMAGE_SPACES
 
 KEY = jax.random.key(3)
 PAIR = SearchSpace.uniform("pair", ("skip_connect", "avg_pool_3x3"), num_nodes=1)
@@ -61,7 +62,7 @@ def test_parameter_counts_of_the_shipped_logs(name: str, millions: float) -> Non
     assert round(count / 1e6, 3) == millions
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("name", sorted(IMAGE_SPACES))
 def test_every_space(name: str) -> None:
     space = SPACES[name]
     alpha = init_alpha(space, KEY)

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from PIL import Image
 
-from jaxdarts.reports.draw import draw_cells, save_cells
-from jaxdarts.spaces import DARTS, Genotype
+from jaxdarts.reports.draw import draw_cells, operation_colour, save_cells
+from jaxdarts.spaces import DARTS, GENOTYPES, Architecture, Genotype, RecurrentGenotype
 
 OPERATIONS = [*DARTS.operation_names, "noise", "conv_7x1_1x7"]
 
@@ -55,11 +56,16 @@ CASES = [
     # Fewer edges, and nodes that don't exist: the first, the last, all but one.
     Genotype((("noise", 1), ("none", 3), ("noise", 0)), (3, 4), (("noise", 1),), (2,), (0, 1, 2), (1, 0, 0)),
     Genotype((("noise", 1),), (5,), (("noise", 1), ("noise", 0), ("none", 3)), (3, 5), (0, 0, 0, 1), (0, 1, 1, 1)),
+    GENOTYPES["DARTS_V1_RNN"],
+    GENOTYPES["DARTS_V2_RNN"],
+    GENOTYPES["ENAS"],
+    RecurrentGenotype((("sigmoid", 0),), (1,)),
+    RecurrentGenotype((("identity", 0),) * 9, (0,)),
 ]
 
 
 @pytest.mark.parametrize("genotype", CASES)
-def test_nothing_overlaps(genotype: Genotype) -> None:
+def test_nothing_overlaps(genotype: Architecture) -> None:
     figure = draw_cells(genotype, title="A title")
     boxes, wires = _boxes(figure), _wires(figure)
     assert len(wires) == sum(len(genotype.edges(cell)) for cell in genotype.cell_types)
@@ -115,6 +121,40 @@ def test_every_wire_runs_from_its_source_to_its_operation() -> None:
             continue
         ends = [start for start, end in starts_and_ends if abs(end[1] - text_at[name][1]) < 1e-6]
         assert len(ends) == 1 and ends[0][1] == pytest.approx(source_y[source])
+
+
+def test_a_recurrent_cell() -> None:
+    """Wires run from the source's height down to the upper side of the node's own activation, left of the node."""
+    genotype = GENOTYPES["DARTS_V2_RNN"]
+    figure = draw_cells(genotype)
+    texts = {text.get_text(): text for text in figure.axes[0].texts}
+    assert {"Recurrent cell", "$x, h$", "$h$", "mean", *map(str, range(1, 9))} <= set(texts)
+    names = [text.get_text() for text in figure.axes[0].texts]
+    assert {name: names.count(name) for name in ("tanh", "relu", "sigmoid", "identity")} == {  # and in the legend
+        "tanh": 2 + 1,
+        "relu": 3 + 1,
+        "sigmoid": 2 + 1,
+        "identity": 1 + 1,
+    }
+    circles = [patch.center for patch in figure.axes[0].patches if isinstance(patch, Circle)]
+    heights = [texts["$x, h$"].get_position()[1], *(y for _, y in circles)]
+    activations = [patch for patch in figure.axes[0].patches if getattr(patch, "get_height", float)() == 0.27]
+    labels = [text for text in figure.axes[0].texts if text.get_color() == "#fefefe"]
+    for node, (name, source) in enumerate(genotype.edges("recurrent")):
+        box, label, wire = activations[node], labels[node], _wires(figure)[node]
+        assert label.get_text() == name and to_hex(box.get_facecolor()) == operation_colour(name)
+        assert box.get_x() < label.get_position()[0] < box.get_x() + box.get_width() < circles[node][0]
+        assert label.get_position()[1] == pytest.approx(circles[node][1])
+        assert wire[0][1] == pytest.approx(heights[source])
+        assert wire[-1] == pytest.approx((box.get_x() + box.get_width() / 2, box.get_y()))
+    assert len({operation_colour(name) for name in ("none", "tanh", "relu", "sigmoid", "identity", "other")}) == 6
+
+
+def test_recurrent_cells_of_equal_size_have_equal_places() -> None:
+    one, two = (draw_cells(GENOTYPES[f"DARTS_V{version}_RNN"]) for version in (1, 2))
+    assert one.get_figwidth() == two.get_figwidth() < 14
+    nodes = [[patch.center for patch in figure.axes[0].patches if isinstance(patch, Circle)] for figure in (one, two)]
+    assert nodes[0] == nodes[1] and len(nodes[0]) == 8
 
 
 def test_files(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jaxdarts.networks import OPERATIONS
-from jaxdarts.spaces import DARTS, S1, S2, S3, S4, S5, SPACES, Genotype
+from jaxdarts.spaces import ACTIVATION_NAMES, DARTS, S1, S2, S3, S4, S5, SPACES, Genotype
+from tests.images import IMAGE_SPACES
 
 # A letter an operation, an edge a pair, the normal and the reduction cell side by side: written down from the paper's
 # code (spaces.py) apart from jaxdarts.spaces.cell.
@@ -89,10 +90,11 @@ def test_size_of_the_full_space() -> None:
 
 
 def test_registry() -> None:
-    assert set(SPACES) == {"darts", "s1", "s2", "s3", "s4", "s5", "nasbench201"}
+    images = {"darts", "s1", "s2", "s3", "s4", "s5", "nasbench201"}
+    assert set(SPACES) == images | {"rnn", "rnn-robust"} and set(IMAGE_SPACES) == images
     for name, space in SPACES.items():
         assert space.name == name
-        assert set(space.operation_names) <= set(OPERATIONS)
+        assert set(space.operation_names) <= set(OPERATIONS if name in images else ACTIVATION_NAMES)
 
 
 def test_golden_genotype_lies_in_s1() -> None:

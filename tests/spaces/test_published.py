@@ -12,14 +12,21 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.networks import OPERATIONS, DiscreteNetwork
-from jaxdarts.spaces import DARTS, GENOTYPES, S1, Genotype, find_genotype
+from jaxdarts.spaces import DARTS, GENOTYPES, RNN, S1, Genotype, find_genotype, genotype_from_json
+from jaxdarts.spaces.files import genotype_from_text
+from tests.images import IMAGE_GENOTYPES
 
 
 @pytest.mark.parametrize("name", sorted(GENOTYPES))
-def test_every_genotype_is_written_read_and_built(name: str) -> None:
+def test_every_genotype_is_written_and_read(name: str) -> None:
     genotype = find_genotype(name, OPERATIONS)
-    assert Genotype.from_json(json.loads(json.dumps(genotype.to_json()))) == genotype
-    assert Genotype.from_text(genotype.to_text()) == genotype
+    assert genotype_from_json(json.loads(json.dumps(genotype.to_json()))) == genotype
+    assert genotype_from_text(genotype.to_text()) == genotype
+
+
+@pytest.mark.parametrize("name", sorted(IMAGE_GENOTYPES))
+def test_every_genotype_of_images_is_built(name: str) -> None:
+    genotype = find_genotype(name, OPERATIONS)
     network, images = DiscreteNetwork(genotype, 3, 2, 3), jnp.zeros((4, 16, 16, 3))
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
     train = partial(network.apply, train=True, drop_path=0.2, key=jax.random.key(1), mutable=["batch_stats"])
@@ -29,7 +36,12 @@ def test_every_genotype_is_written_read_and_built(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(GENOTYPES))
 def test_found_in_the_space_that_the_paper_names(name: str) -> None:
-    if name.startswith("DARTS"):
+    if name in ("DARTS_V1_RNN", "DARTS_V2_RNN"):
+        RNN.check_genotype(GENOTYPES[name])
+    elif name == "ENAS":  # a larger recurrent one
+        with pytest.raises(InputError, match="it has 11 nodes a cell, the space 8"):
+            RNN.check_genotype(GENOTYPES[name])
+    elif name.startswith("DARTS"):
         DARTS.check_genotype(GENOTYPES[name])
     elif "_S1_" in name:
         S1.check_genotype(GENOTYPES[name])
