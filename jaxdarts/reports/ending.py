@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import FIRST, SECOND
-from jaxdarts.reports.graphs import CELL_NAMES
+from jaxdarts.reports.counts import count_headings, count_phrase, count_table, count_texts
+from jaxdarts.reports.measure import Measure
 from jaxdarts.reports.page import card, number, quantity, table
 from jaxdarts.reports.run_record import RunRecord, complete_diagnostics
 from jaxdarts.runs.events import STOP, describe
@@ -20,18 +21,21 @@ def verdict_sentences(run: RunRecord) -> Iterator[str]:
     """A sentence for each verdict, one more where going back left a by-product, and how random search selected."""
     for event in run.events:
         yield describe(event)
-    if run.events and run.events[0]["action"] != STOP:
-        skips = genotype_from_json(run.events[0]["genotype"]).count("skip_connect")
+    first = next((event for event in run.events if "genotype" in event), None)
+    if first is not None and first["action"] != STOP:
+        counted = count_phrase(genotype_from_json(first["genotype"]))
         yield (
-            f"Early stopping would have returned the genotype of epoch {run.events[0]['epoch']}, with "
-            f"{' and '.join(map(str, skips.values()))} skip connections (it is in events.json)."
+            f"Early stopping would have returned the genotype of epoch {first['epoch']}, with {counted} (it is "
+            "in events.json)."
         )
     candidates = (run.diagnostics or {}).get("candidates")
     if candidates:
-        score = candidates[0].get("accuracy")
+        measure = run.measure
+        score = candidates[0].get(measure.objective)
         yield (
             f"The genotype returned is the best of {len(candidates)} finalists among random architectures: with the "
-            f"shared weights its validation accuracy is {'not known' if score is None else f'{score:.1%}'}."
+            f"shared weights its validation {measure.objective} is "
+            f"{'not known' if score is None else measure.rounded(score)}."
         )
 
 
@@ -44,46 +48,38 @@ def ending(run: RunRecord) -> str:
     found = complete_diagnostics(run)
     if found is None:
         return ""
-    note = "Parameter-free: skip connections, poolings and noise."
-    cards = [card("The genotype", _operations(found["operations"]), note)]
+    header, rows, note = count_table(run.genotype, found["operations"])
+    cards = [card("The genotype", table(header, rows), note)]
     if found["discretisation"]:
-        cards.append(card("Discretisation without retraining", *_discretisation(found["discretisation"])))
+        shown = _discretisation(found["discretisation"], run.measure)
+        cards.append(card("Discretisation without retraining", *shown))
     if found.get("candidates"):
-        cards.append(card("Finalists of the random search", _candidates(found["candidates"])))
+        cards.append(card("Finalists of the random search", _candidates(found["candidates"], run.measure)))
     if found["eigenvalues"]:
         cards += _spectrum(found["eigenvalues"])
     return f'<h2>End of the search</h2><div class="pair">{"".join(cards)}</div>'
 
 
-def _operations(counts: dict[str, Any]) -> str:
-    cells = list(counts["all"])
+def _discretisation(found: Mapping[str, Any], measure: Measure) -> tuple[str, str]:
+    objective = measure.objective
     rows = [
-        [name, *(f"{counts[key][cell]} of {counts['all'][cell]}" for cell in cells)]
-        for key, name in (("skip_connect", "Skip connections"), ("parameter_free", "Parameter-free operations"))
-    ]
-    return table(["", *(CELL_NAMES[cell] for cell in cells)], rows)
-
-
-def _discretisation(found: dict[str, Any]) -> tuple[str, str]:
-    rows = [
-        [name, quantity("accuracy", found[key]["accuracy"]), quantity("loss", found[key]["loss"])]
+        [name, measure.text(found[key][objective]), quantity("loss", found[key]["loss"])]
         for key, name in (("relaxed", "Mixing weights from alpha"), ("one_hot", "Only the genotype's operations"))
     ]
-    change = found["accuracy_change"]
-    points = "an unknown number of" if change is None else f"{100 * change:+.1f}"
+    change = measure.change(found[f"{objective}_change"])
     note = (
-        f"The supernet's accuracy on the validation half changes by {points} points when alpha is replaced by the "
+        f"The supernet's {objective} on {measure.words.valid} changes by {change} when alpha is replaced by the "
         "genotype and nothing is trained again."
     )
-    return table(["", "Validation accuracy", "Validation loss"], rows), note
+    return table(["", f"Validation {objective}", "Validation loss"], rows), note
 
 
-def _candidates(candidates: list[dict[str, Any]]) -> str:
+def _candidates(candidates: list[dict[str, Any]], measure: Measure) -> str:
     rows = []
     for rank, candidate in enumerate(candidates, start=1):
-        skips = genotype_from_json(candidate["genotype"]).count("skip_connect")
-        rows.append([str(rank), quantity("accuracy", candidate["accuracy"]), *map(str, skips.values())])
-    return table(["Rank", "Validation accuracy", *(f"Skips, {CELL_NAMES[cell].lower()}" for cell in skips)], rows)
+        genotype = genotype_from_json(candidate["genotype"])
+        rows.append([str(rank), measure.text(candidate[measure.objective]), *count_texts(genotype)])
+    return table(["Rank", f"Validation {measure.objective}", *count_headings(genotype)], rows)
 
 
 def _spectrum(found: dict[str, Any]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,17 @@ from typing import Any
 from jaxdarts.errors import InputError
 from jaxdarts.forms import NUMBER, Null
 from jaxdarts.plans.evaluate import RESULT_FILE
+from jaxdarts.reports.event_record import read_events
+from jaxdarts.reports.measure import RESULTS, Measure, measure_of
 from jaxdarts.reports.run_record import Values, read_config, read_epochs
+from jaxdarts.runs.events import Event
 from jaxdarts.runs.store import CONFIG_FILE
 from jaxdarts.spaces import Architecture, genotype_from_json
 
-RESULT = {"test_error?": NUMBER, "best_test_error?": NUMBER, "best_epoch?": Null(int)}
+RESULT = {
+    **{f"{prefix}_{name}?": NUMBER for name in RESULTS for prefix in ("test", "best_test")},
+    "best_epoch?": Null(int),
+}
 
 
 @dataclass(frozen=True)
@@ -27,17 +33,30 @@ class EvaluationRecord:
     epochs: tuple[int, ...]  # at least one
     metrics: tuple[Mapping[str, Any], ...]  # one an epoch
     finished: bool
+    events: tuple[Event, ...] = ()  # what was decided on the way
+
+    @property
+    def measure(self) -> Measure:
+        """What papers report, and by what epochs are compared."""
+        return measure_of(self.genotype)
 
     def values(self, key: str) -> Values:
         """A quantity of every epoch; `train_error`, `valid_error` and `test_error` are what the accuracies leave."""
-        if key.endswith("_error"):
-            accuracies = self.values(key.removesuffix("error") + "accuracy")
-            return [None if value is None else 1 - value for value in accuracies]
+        part, _, name = key.partition("_")
+        if name == self.measure.result:
+            return [self.measure.result_of(entry, part) for entry in self.metrics]
         return [entry.get(key) for entry in self.metrics]
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The one with the best objective on the held-out part, the first of equals; None: nothing was held out."""
+        found = zip(self.epochs, self.values(f"valid_{self.measure.objective}"), strict=True)
+        known = {epoch: value for epoch, value in found if value is not None}
+        return self.measure.best(known, key=lambda epoch: known[epoch]) if known else None
 
 
 def read_evaluation(folder: Path) -> EvaluationRecord:
-    """Reads config.json and metrics.jsonl.
+    """Reads config.json, metrics.jsonl and, if there is one, events.json.
 
     Raises:
       InputError: not the folder of a run, no epoch has ended yet, or a file cannot be read; naming the file.
@@ -51,6 +70,7 @@ def read_evaluation(folder: Path) -> EvaluationRecord:
         epochs=tuple(entry["epoch"] for entry in metrics),
         metrics=tuple(metrics),
         finished=(folder / RESULT_FILE).exists(),
+        events=tuple(read_events(folder)),
     )
 
 
@@ -60,10 +80,3 @@ def recorded_genotype(folder: Path) -> Architecture:
     if recorded is None:
         raise InputError(f"run_dir: {str(folder / CONFIG_FILE)!r} holds no architecture, so no evaluation wrote it")
     return genotype_from_json(recorded)
-
-
-def best_epoch(metrics: Sequence[Mapping[str, Any]]) -> int | None:
-    """The epoch with the best validation accuracy, the first of equals; None if nothing was held out."""
-    accuracies = [(entry["epoch"], entry.get("valid_accuracy")) for entry in metrics]
-    known = [(accuracy, -epoch) for epoch, accuracy in accuracies if accuracy is not None]
-    return -max(known)[1] if known else None

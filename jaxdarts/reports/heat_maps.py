@@ -30,7 +30,7 @@ def operation_maps(run: RunRecord, cell_type: str) -> str:
         ]
         label = f"strengths of {', '.join(operations)} over epochs"
         cards.append(
-            f'<div class="card edge{" chosen" if edge in chosen else ""}"><h4>{_edge_name(run, edge)}</h4>'
+            f'<div class="card edge{" chosen" if edge in chosen else ""}"><h4>{_edge_name(run, cell_type, edge)}</h4>'
             f'<div class="map">{_rows(names, strengths, low, high, digits, label)}</div></div>'
         )
     note = f"{run.method.mixing.says.format(_alpha(run))}, {_epochs(run)}. Outlined: edges in the genotype, their "
@@ -57,7 +57,7 @@ def edge_maps(run: RunRecord) -> str:
         for node in range(space.num_nodes):
             own = space.incoming(node)
             edges = space.edges[own]
-            texts = [_edge_name(run, edge) for edge in edges]
+            texts = [_edge_name(run, cell, edge) for edge in edges]
             names = [f"<b>{text}</b>" if edge in chosen else text for edge, text in zip(edges, texts, strict=True)]
             label = f"weights of {', '.join(texts)} over epochs"
             rows += _rows(names, strengths[own], low, high, digits, label, len(edges))
@@ -82,9 +82,9 @@ def _chosen(run: RunRecord, cell_type: str) -> dict[tuple[int, int], str]:
     return {(node, source): name for node, (name, source) in edges}
 
 
-def _edge_name(run: RunRecord, edge: tuple[int, int]) -> str:
+def _edge_name(run: RunRecord, cell_type: str, edge: tuple[int, int]) -> str:
     inputs = run.space.num_inputs
-    return f"{state_name(edge[0] + inputs, inputs)} \N{LEFTWARDS ARROW} {state_name(edge[1], inputs)}"
+    return f"{state_name(edge[0] + inputs, inputs)} \N{LEFTWARDS ARROW} {state_name(edge[1], inputs, cell_type)}"
 
 
 def _alpha(run: RunRecord) -> str:

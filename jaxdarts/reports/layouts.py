@@ -10,7 +10,10 @@ from jaxdarts.methods import METHODS, STOPPING_RULES
 from jaxdarts.methods.schedules import BETA_SCHEDULES, TEMPERATURE_SCHEDULES
 from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
+from jaxdarts.reports.counts import is_recurrent
+from jaxdarts.reports.measure import METRICS, Measure, measure_of
 from jaxdarts.settings import Settings
+from jaxdarts.spaces import CellSpace
 from jaxdarts.spaces.benchmark import DATA_SETS
 
 FACTS: dict[str, Any] = {
@@ -28,10 +31,12 @@ FACTS: dict[str, Any] = {
 
 
 def settings_form(kind: type[Settings], **given: Any) -> dict[str, Any]:
-    """All settings of a command, whatever the method; `given` are forms in the place of those of the annotations."""
-    values = [{"method": name} for name in METHODS] if kind is SearchConfig else [{}]
+    """All settings of a command, whatever the method and the task.
+
+    `given` are forms in the place of those of the annotations.
+    """
     found: dict[str, Any] = {}
-    for group in {group for value in values for group in kind.group_types(value)}:
+    for group in {group for value in kind.every() for group in kind.group_types(value)}:
         found |= forms.fields_of(group, **given)
     return found
 
@@ -48,9 +53,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 EDGE_NAMES = sorted({kind.mixing.edges for entry in METHODS.values() for kind in (entry, *entry.stages.values())})
 _MEASURED = (
-    "train_loss", "train_accuracy", "alpha_loss", "valid_loss", "valid_accuracy", "test_loss", "test_accuracy",
-    "auxiliary_loss", "dominant_eigenvalue", "local_average", "largest_magnitude_eigenvalue", "smallest_eigenvalue",
+    *(f"{part}_{name}" for part in ("train", "valid", "test") for name in METRICS), "alpha_loss", "auxiliary_loss",
+    "penalty", "dominant_eigenvalue", "local_average", "largest_magnitude_eigenvalue", "smallest_eigenvalue",
     "hypergradient_norm", "gradient_norm", "learning_rate", "l2", "drop_path", "beta_weight", "temperature", "seconds",
+    "averaging",
 )  # fmt: skip
 EPOCH = {
     "epoch": int,
@@ -71,25 +77,38 @@ EPOCH = {
             "sources?": [int],
             "chosen?": str,
             "kept?": [int],
-            **{f"{name}?": [NUMBER] for name in ("weights", "accuracy", "loss")},
+            **{f"{name}?": [NUMBER] for name in ("weights", *METRICS)},
         }
     ],
 }
 ROUND = {"epoch": int, "seconds?": NUMBER}  # of a population: the other fields hold an entry a member
-_SCORES = {"accuracy": NUMBER, "loss": NUMBER}
 _COUNTS = {str: int}
-_CANDIDATE = {"genotype": forms.genotype, "accuracy": NUMBER}
-DIAGNOSTICS = {
-    "epoch": int,
-    "operations": {"skip_connect": _COUNTS, "parameter_free": _COUNTS, "all": _COUNTS},
-    "discretisation": Null({"relaxed": _SCORES, "one_hot": _SCORES, "accuracy_change": NUMBER}),
-    "eigenvalues": Null({"values": [NUMBER, ...], "residuals": [NUMBER, ...], "of": int}),
-    "candidates?": Null([_CANDIDATE, ...]),
-    "selections?": {str: {**_CANDIDATE, "loss": NUMBER}},
-}
-CHOICE = {
-    **DIAGNOSTICS,
-    "member": int,
-    "chosen_by": ("retraining", "supernet"),
-    "candidates": [{**_CANDIDATE, "member": int, "loss": NUMBER}, ...],
-}
+
+
+def diagnostics_form(space: CellSpace) -> dict[str, Any]:
+    """What is known about the end of a search in a space."""
+    measure = measure_of(space)
+    scores, candidate = {measure.objective: NUMBER, "loss": NUMBER}, _candidate(measure)
+    names = (str,) if is_recurrent(space) else ("skip_connect", "parameter_free", "all")
+    return {
+        "epoch": int,
+        "operations": dict.fromkeys(names, _COUNTS),
+        "discretisation": Null({"relaxed": scores, "one_hot": scores, f"{measure.objective}_change": NUMBER}),
+        "eigenvalues": Null({"values": [NUMBER, ...], "residuals": [NUMBER, ...], "of": int}),
+        "candidates?": Null([candidate, ...]),
+        "selections?": {str: {**candidate, "loss": NUMBER}},
+    }
+
+
+def choice_form(space: CellSpace) -> dict[str, Any]:
+    """What is known about the choice between several searches in a space."""
+    return {
+        **diagnostics_form(space),
+        "member": int,
+        "chosen_by": ("retraining", "supernet"),
+        "candidates": [{**_candidate(measure_of(space)), "member": int, "loss": NUMBER}, ...],
+    }
+
+
+def _candidate(measure: Measure) -> dict[str, Any]:
+    return {"genotype": forms.genotype, measure.objective: NUMBER}

@@ -15,12 +15,13 @@ from jaxdarts.errors import one_line_errors
 from jaxdarts.json_files import write_atomically
 from jaxdarts.reports import charts
 from jaxdarts.reports.draw import draw_cells
+from jaxdarts.reports.measure import measure_named
 from jaxdarts.reports.run_record import Values
 from jaxdarts.reports.texts import escape
 from jaxdarts.runs.progress import format_seconds
 from jaxdarts.spaces import Architecture
 
-# (key, name, which end is better, if one is); accuracies and errors are shown in percent
+# (key, name, which end is better, if one is); see `quantity` for how each is shown
 Quantities = Sequence[tuple[str, str, Callable[[Any], Any] | None]]
 
 
@@ -198,7 +199,10 @@ def quantity(key: str, value: float | None) -> str:
     """A value as text, by what it is."""
     if value is None:
         return ""
-    return f"{value:.2%}" if key.endswith(("accuracy", "error", "regret")) else number(value)
+    measure = measure_named(key)
+    if measure is not None:
+        return measure.text(value)
+    return f"{value:.2%}" if key.endswith("regret") else number(value)
 
 
 def number(value: float) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import COLOURS, Line
+from jaxdarts.reports.counts import count_headings, count_lines, count_texts, is_recurrent
 from jaxdarts.reports.evaluation_record import RESULT_FILE
-from jaxdarts.reports.graphs import CELL_NAMES
 from jaxdarts.reports.layouts import ROUND
 from jaxdarts.reports.page import card, escape, quantity, render_page, table, time_text, versions_text
 from jaxdarts.reports.run_record import (
@@ -22,8 +22,9 @@ from jaxdarts.reports.run_record import (
     read_run,
     result_folder,
 )
-from jaxdarts.reports.search import SEARCH_QUANTITIES, how_decided
+from jaxdarts.reports.search import how_decided, search_quantities
 from jaxdarts.runs.events import describe
+from jaxdarts.spaces import CellSpace
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 
@@ -36,7 +37,7 @@ def render_population(folder: Path, config: Mapping[str, Any]) -> str:
     members = [read_run(member_folder(folder, i)) for i in range(len(config["members"]))]
     finished = (folder / GENOTYPE_FILE).exists()
     shown = members[int(result_folder(folder).name.removeprefix("member_"))]
-    found = read_choice(folder, len(members)) if finished else None
+    found = read_choice(folder, config) if finished else None
     names = _names(config["members"])
     seconds = [record.get("seconds") for record in read_epochs(folder, ROUND)]  # of what was given up too
     longest = max(members, key=lambda run: len(run.epochs))
@@ -60,7 +61,7 @@ def render_population(folder: Path, config: Mapping[str, Any]) -> str:
         sections=_members(folder, members, names, found) + _curves(members, longest.epochs, names),
         config=config,
         run=shown,
-        quantities=SEARCH_QUANTITIES,
+        quantities=search_quantities(shown.measure),
     )
 
 
@@ -75,20 +76,20 @@ def _outcome(
 ) -> Iterator[str]:
     """A few sentences that say how the run decides and how it ended."""
     yield from how_decided(config)
-    done = max(len(run.epochs) for run in members)
+    done, measure, words = max(len(run.epochs) for run in members), members[0].measure, members[0].measure.words
     if found is None:
         yield f"This run has not finished: {done} of {config.get('epochs')} epochs are done."
     else:
-        best, score = found["member"], found["candidates"][0]
+        best, score = found["member"], found["candidates"][0][measure.objective]
         yield f"The genotype returned is that of member {best} ({names[best]})."
         if found["chosen_by"] == "retraining":
             yield (
-                f"Trained from scratch for {config.get('retrain_epochs')} epochs on the images that train w, it has "
-                "the best accuracy on those that train alpha: "
-                f"{quantity('accuracy', score['accuracy']) or 'not known'}."
+                f"Trained from scratch for {config.get('retrain_epochs')} epochs on the {words.examples} that train w, "
+                f"it has the best {measure.objective} on those that train alpha: {measure.text(score) or 'not known'}."
             )
-        elif score["accuracy"] is not None:
-            yield f"With the search's own weights it has the best validation accuracy: {score['accuracy']:.2%}."
+        elif score is not None:
+            score_text = measure.text(score)
+            yield f"With the search's own weights it has the best validation {measure.objective}: {score_text}."
         else:
             yield "Nothing was measured to choose by."
         yield "The numbers at the end of this page are that member's."
@@ -101,19 +102,19 @@ def _members(folder: Path, members: list[RunRecord], names: list[str], found: Ma
     """A row for each member: the best first, if it is known."""
     candidates = {entry["member"]: entry for entry in found["candidates"]} if found else {}
     retrained = found is not None and found["chosen_by"] == "retraining"
-    header = ["Member", "", "Validation accuracy", "Dominant eigenvalue"]
-    header += [f"Skips, {CELL_NAMES[cell].lower().removesuffix(' cell')}" for cell in members[0].space.cell_types]
-    header += ["Retrained: accuracy", "Retrained: loss"] if retrained else []
+    measure, objective = members[0].measure, members[0].measure.objective
+    header = ["Member", "", f"Validation {objective}", "Dominant eigenvalue"]
+    header += count_headings(members[0].space, short=True)
+    header += [f"Retrained: {objective}", "Retrained: loss"] if retrained else []
     rows = []
     for i in candidates or range(len(members)):
         run = members[i]
         epoch = (run.diagnostics or {}).get("epoch", run.epochs[-1])
         at = run.epochs.index(epoch)
-        skips = run.genotype.count("skip_connect")
-        row = [f"{i}", names[i], quantity("accuracy", run.values("valid_accuracy")[at])]
-        row += [quantity("", run.values("dominant_eigenvalue")[at]), *map(str, skips.values())]
+        row = [f"{i}", names[i], measure.text(run.values(f"valid_{objective}")[at])]
+        row += [quantity("", run.values("dominant_eigenvalue")[at]), *count_texts(run.genotype)]
         if retrained:
-            row += [quantity("accuracy", candidates[i]["accuracy"]), quantity("", candidates[i]["loss"])]
+            row += [measure.text(candidates[i][objective]), quantity("", candidates[i]["loss"])]
         rows.append(row)
     links = []
     for i in range(len(members)):
@@ -122,7 +123,7 @@ def _members(folder: Path, members: list[RunRecord], names: list[str], found: Ma
         if (own / "retrain" / RESULT_FILE).exists():
             links.append(f'<a href="{own.name}/retrain/report.html">retrained</a>')
     note = (
-        "Accuracy and eigenvalue are the supernet's, in the epoch whose genotype is returned."
+        f"{objective.capitalize()} and eigenvalue are the supernet's, in the epoch whose genotype is returned."
         + (" Members that found the same genotype share a retraining." if retrained else "")
         + f" Reports: {', '.join(links)}."
     )
@@ -142,16 +143,25 @@ def _curves(members: list[RunRecord], epochs: tuple[int, ...], names: list[str])
         charts.line_chart("eigenvalues", epochs, lines("local_average"), width=11.4, zero_line=True),
         f"The centred mean of {2 * members[0].rule.reach + 1} measurements, of every member.",
     )
+    measure = members[0].measure
+    chart = charts.line_chart("valid", epochs, lines(f"valid_{measure.objective}"), percent=measure.percent)
     cards = [
-        card("Validation accuracy", charts.line_chart("valid", epochs, lines("valid_accuracy"), percent=True)),
+        card(f"Validation {measure.objective}", chart),
         card("Training loss", charts.line_chart("losses", epochs, lines("train_loss"))),
-        card(
-            "Skip connections, normal cell",
-            charts.line_chart("skips", epochs, lines("skip_normal", True), counts_up_to=2 * members[0].space.num_nodes),
-        ),
-        card("Validation loss", charts.line_chart("valid_losses", epochs, lines("valid_loss"))),
     ]
+    for number, (key, (heading, most)) in enumerate(_counts(members[0].space).items()):
+        chart = charts.line_chart(f"skips{number or ''}", epochs, lines(key, True), counts_up_to=most)
+        cards.append(card(heading, chart))
+    cards.append(card("Validation loss", charts.line_chart("valid_losses", epochs, lines("valid_loss"))))
     return f'<h2>Search</h2><div class="wide">{wide}</div><div class="pair">{"".join(cards)}</div>'
+
+
+def _counts(space: CellSpace) -> dict[str, tuple[str, int]]:
+    """What is counted in every member's cell: by quantity the heading and the most there can be."""
+    if is_recurrent(space):
+        counted, names = count_lines(space)
+        return {key: (f"{counted}: {name}", space.num_nodes) for key, name in names.items()}
+    return {"skip_normal": ("Skip connections, normal cell", 2 * space.num_nodes)}
 
 
 def _filled(run: RunRecord, key: str, epochs: tuple[int, ...]) -> Values:

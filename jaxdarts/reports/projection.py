@@ -6,22 +6,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jaxdarts.methods.perturbation import PROJECTION
+from jaxdarts.reports.counts import count_headings, count_texts
 from jaxdarts.reports.graphs import CELL_NAMES, state_name
 from jaxdarts.reports.page import card, escape, quantity, table
 from jaxdarts.reports.run_record import RunRecord
 from jaxdarts.spaces import genotype_from_json
 
-_MEASURES = {"accuracy": "Accuracy without it", "loss": "Loss without it"}
-
 
 def tournaments(run: RunRecord) -> str:
     """A table for every decision, in the order in which they fell; empty text where there were none."""
     cards: dict[str, list[str]] = {cell: [] for cell in run.space.cell_types}
+    headings = {name: f"{name.capitalize()} without it" for name in _measured(run)}
     for record in run.metrics:
         for decision in record.get(PROJECTION) or ():
             if decision["cell"] in cards:
                 heading, rows = _decision(run, decision)
-                measured = [text for name, text in _MEASURES.items() if name in decision]
+                measured = [text for name, text in headings.items() if name in decision]
                 shown = table(["", "Weight", *measured, ""], rows)
                 cards[decision["cell"]].append(card(f"Epoch {record['epoch']}: {escape(heading)}", shown))
     if not any(cards.values()):
@@ -37,47 +37,52 @@ def tournaments(run: RunRecord) -> str:
 
 
 def _decision(run: RunRecord, decision: Mapping[str, Any]) -> tuple[str, list[list[str]]]:
-    inputs = run.space.num_inputs
+    inputs, cell = run.space.num_inputs, decision["cell"]
     if "edge" in decision:
         node, source = run.space.edges[decision["edge"]]
         names = decision["candidates"]
         kept = [name == decision["chosen"] for name in names]
-        heading = f"operation of {_edge(node, source, inputs)}"
+        heading = f"operation of {_edge(node, source, inputs, cell)}"
     else:
-        names = [state_name(source, inputs) for source in decision["sources"]]
+        names = [state_name(source, inputs, cell) for source in decision["sources"]]
         kept = [source in decision["kept"] for source in decision["sources"]]
         heading = f"edges of {state_name(decision['node'] + inputs, inputs)}"
     rows = []
     for number, name in enumerate(names):
-        measured = [quantity(key, decision[key][number]) for key in _MEASURES if key in decision]
+        measured = [quantity(key, decision[key][number]) for key in _measured(run) if key in decision]
         rows.append([name, quantity("", decision["weights"][number]), *measured, "kept" if kept[number] else ""])
     return heading, rows
 
 
-def _edge(node: int, source: int, inputs: int) -> str:
-    return f"{state_name(node + inputs, inputs)} \N{LEFTWARDS ARROW} {state_name(source, inputs)}"
+def _measured(run: RunRecord) -> dict[str, None]:
+    """What decisions were measured by, in the order of columns; each once."""
+    return dict.fromkeys((run.measure.objective, "loss"))
+
+
+def _edge(node: int, source: int, inputs: int, cell: str) -> str:
+    return f"{state_name(node + inputs, inputs)} \N{LEFTWARDS ARROW} {state_name(source, inputs, cell)}"
 
 
 def selections(run: RunRecord) -> str:
     """What each way of selecting makes of the supernet as the search left it; empty text where that isn't known."""
     found = (run.diagnostics or {}).get("selections") or {}
-    rows = []
+    rows, measure = [], run.measure
+    names = {name: text.format(measure.objective) for name, text in _SELECTIONS.items()}
     for name, value in found.items():
         genotype = genotype_from_json(value["genotype"])
-        skips = genotype.count("skip_connect")
         rows.append(
             [
-                _SELECTIONS.get(name, name),
-                quantity("accuracy", value.get("accuracy")),
+                names.get(name, name),
+                measure.text(value.get(measure.objective)),
                 quantity("loss", value.get("loss")),
-                *(str(count) for count in skips.values()),
+                *count_texts(genotype),
                 f"{_differing(genotype, run.genotype)}",
             ]
         )
     if not rows:
         return ""
-    cells = [f"Skips, {CELL_NAMES[cell].lower()}" for cell in run.genotype.cell_types]
-    header = ["", "Validation accuracy", "Validation loss", *cells, "Edges that differ from the result"]
+    header = ["", f"Validation {measure.objective}", "Validation loss", *count_headings(run.genotype)]
+    header.append("Edges that differ from the result")
     note = (
         "Of the supernet as it was before the first decision, with only the genotype's operations and nothing trained "
         "again (Wang et al. 2021 compare after retraining: python -m jaxdarts.evaluate)."
@@ -86,7 +91,7 @@ def selections(run: RunRecord) -> str:
 
 
 _SELECTIONS = {
-    "objective": "By perturbation, accuracy",
+    "objective": "By perturbation, {}",
     "loss": "By perturbation, loss",
     "alpha": "By the largest alpha",
     "random": "At random",

@@ -11,6 +11,7 @@ from jaxdarts.paths import is_folder
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import COLOURS, Line
 from jaxdarts.reports.draw import figure_to_svg
+from jaxdarts.reports.measure import Measure
 from jaxdarts.reports.page import card, csv_text, render_plain_page, table, write_files
 from jaxdarts.reports.regret_curves import Curve, RunRegret, check_finished, group_curves, run_regret, search_folders
 from jaxdarts.reports.table import cell_text
@@ -44,7 +45,7 @@ def write_regret(table_path: str | Path, run_dirs: Sequence[str | Path], output_
     curves = group_curves(runs)
     default = Path(table_path) if is_folder(table_path) else Path(table_path).parent
     folder = default if output_dir is None else Path(output_dir)
-    files = {CSV_FILE: _csv(found, curves), FIGURE_FILE: _figure(curves), PAGE_FILE: _page(found, curves)}
+    files = {CSV_FILE: _csv(found, curves), FIGURE_FILE: _figure(found, curves), PAGE_FILE: _page(found, curves)}
     with one_line_errors("write", folder):
         folder.mkdir(parents=True, exist_ok=True)
     write_files(folder, files)
@@ -59,9 +60,9 @@ def _lines(curves: Sequence[Curve]) -> tuple[range, list[Line]]:
     return range(len(curves[0].mean)), lines
 
 
-def _figure(curves: Sequence[Curve]) -> str:
+def _figure(found: Table, curves: Sequence[Curve]) -> str:
     epochs, lines = _lines(curves)
-    figure = charts.line_figure(epochs, lines, width=9.0, percent=True, zero_line=True)
+    figure = charts.line_figure(epochs, lines, width=9.0, percent=found.measure.percent, zero_line=True)
     assert figure is not None  # a curve has a run, and a run an epoch
     figure.set_facecolor("white")
     figure.axes[0].set_ylabel("test regret", fontsize=9)
@@ -76,17 +77,17 @@ def _csv(found: Table, curves: Sequence[Curve]) -> str:
             for epoch, (genotype, regret) in enumerate(zip(run.genotypes, run.regrets, strict=True)):
                 known = ["", "", ""] if genotype is None else [found.errors[genotype], regret, genotype.to_text()]
                 rows.append([curve.label, run.folder.name, run.config.get("seed"), epoch, *known])
-    return csv_text(["curve", "run", "seed", "epoch", "test_error", "regret", "genotype"], rows)
+    return csv_text(["curve", "run", "seed", "epoch", f"test_{found.measure.result}", "regret", "genotype"], rows)
 
 
 def _page(found: Table, curves: Sequence[Curve]) -> str:
-    config, errors = found.config, found.errors
+    config, errors, result, text = found.config, found.errors, found.measure.result, found.measure.text
     best = next(iter(errors))
     epochs, lines = _lines(curves)
-    chart = charts.line_chart("regret", epochs, lines, width=11.4, percent=True, zero_line=True)
+    chart = charts.line_chart("regret", epochs, lines, width=11.4, percent=found.measure.percent, zero_line=True)
     note = (
-        "Test error of the genotype that the search would have returned after the epoch, trained from scratch, minus "
-        "the least of all architectures. Lines: mean over runs; areas: from the least to the greatest."
+        f"Test {result} of the genotype that the search would have returned after the epoch, trained from scratch, "
+        "minus the least of all architectures. Lines: mean over runs; areas: from the least to the greatest."
     )
     random = statistics.mean(errors.values()) - errors[best]
     return render_plain_page(
@@ -95,47 +96,49 @@ def _page(found: Table, curves: Sequence[Curve]) -> str:
         facts={
             "Architectures": len(errors),
             "Trainings of each": config.get("seeds"),
-            "Least test error": f"{errors[best]:.2%}",
-            "Greatest test error": f"{max(errors.values()):.2%}",
-            "Mean regret of all architectures": f"{random:.2%}",
+            f"Least test {result}": text(errors[best]),
+            f"Greatest test {result}": text(max(errors.values())),
+            "Mean regret of all architectures": text(random),
             **{f"Best: {cell} cell": cell_text(best, cell) for cell in best.cell_types},
         },
-        outcome=" ".join(_sentence(curve) for curve in curves),
+        outcome=" ".join(_sentence(curve, found.measure) for curve in curves),
         finished=all(run.returned is not None for curve in curves for run in curve.runs),
         sections=f'<div class="wide">{card("Test regret", chart, note)}</div>'
-        f'<h2>Over seeds</h2><div class="card scroll">{table(*_summary(curves))}</div>'
-        f'<h2>Runs</h2><div class="card scroll">{table(*_runs(curves))}</div>',
+        f'<h2>Over seeds</h2><div class="card scroll">{table(*_summary(curves, found.measure))}</div>'
+        f'<h2>Runs</h2><div class="card scroll">{table(*_runs(curves, found.measure))}</div>',
     )
 
 
-def _sentence(curve: Curve) -> str:
+def _sentence(curve: Curve, measure: Measure) -> str:
     known = [(value, epoch) for epoch, value in enumerate(curve.mean) if value is not None]
     low, epoch = min(known)
-    last = known[-1][0]
-    return f"{curve.label}: the mean regret is least after epoch {epoch}, {low:.2%}, and {last:.2%} after the last."
+    first, last = measure.text(low), measure.text(known[-1][0])
+    return f"{curve.label}: the mean regret is least after epoch {epoch}, {first}, and {last} after the last."
 
 
-def _summary(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
+def _summary(curves: Sequence[Curve], measure: Measure) -> tuple[list[str], list[list[str]]]:
     rows = []
+
+    def text(value: float) -> str:
+        return f"{measure.scale * value:.{measure.digits}f}"
+
     for curve in curves:
         known = [(value, epoch) for epoch, value in enumerate(curve.mean) if value is not None]
         low, epoch = min(known)
         returned = [run.returned for run in curve.runs if run.returned is not None]
-        spread = f" ± {100 * statistics.stdev(returned):.2f}" if len(returned) > 1 else ""
-        ended = f"{100 * statistics.mean(returned):.2f}{spread}" if returned else ""
-        rows.append(
-            [curve.label, str(len(curve.runs)), f"{100 * known[0][0]:.2f}", f"{100 * low:.2f}", str(epoch), ended]
-        )
-    header = ["", "Runs", "First, %", "Least mean, %", "after epoch", "Returned, % (mean ± standard deviation)"]
-    return header, rows
+        spread = f" ± {text(statistics.stdev(returned))}" if len(returned) > 1 else ""
+        ended = f"{text(statistics.mean(returned))}{spread}" if returned else ""
+        rows.append([curve.label, str(len(curve.runs)), text(known[0][0]), text(low), str(epoch), ended])
+    unit = measure.unit
+    header = ["", "Runs", f"First{unit}", f"Least mean{unit}", "after epoch"]
+    return [*header, f"Returned{unit} (mean ± standard deviation)"], rows
 
 
-def _runs(curves: Sequence[Curve]) -> tuple[list[str], list[list[str]]]:
-    rows = [[run.folder.name, *_run(run), curve.label] for curve in curves for run in curve.runs]
+def _runs(curves: Sequence[Curve], measure: Measure) -> tuple[list[str], list[list[str]]]:
+    rows = [[run.folder.name, *_run(run, measure), curve.label] for curve in curves for run in curve.runs]
     return ["Run", "Seed", "Least regret", "after epoch", "Returned", "Curve"], rows
 
 
-def _run(run: RunRegret) -> list[str]:
+def _run(run: RunRegret, measure: Measure) -> list[str]:
     low, epoch = min((value, epoch) for epoch, value in enumerate(run.regrets) if value is not None)
-    returned = "" if run.returned is None else f"{run.returned:.2%}"
-    return [str(run.config.get("seed")), f"{low:.2%}", str(epoch), returned]
+    return [str(run.config.get("seed")), measure.text(low), str(epoch), measure.text(run.returned)]

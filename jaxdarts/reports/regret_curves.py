@@ -27,7 +27,7 @@ class RunRegret:
     folder: Path
     config: Mapping[str, Any]
     genotypes: tuple[Architecture | None, ...]  # after each epoch, canonical; None where random search did not select
-    regrets: Values  # of them: test error minus the table's least
+    regrets: Values  # of them: test error, or another task's result, minus the table's least
     returned: float | None  # of the genotype that the search returned; None if it has not finished
 
 
@@ -115,7 +115,7 @@ def run_regret(table: Table, folder: Path) -> RunRegret:
 def _current(run: RunRecord, folder: Path) -> list[Architecture | None]:
     """The genotype that the search would have returned after each epoch."""
     selects = any("selected" in entry for entry in run.metrics)
-    if not selects and not run.learns_alpha and run.metrics[-1].get("valid_accuracy") is not None:
+    if not selects and not run.learns_alpha and run.metrics[-1].get(f"valid_{run.measure.objective}") is not None:
         raise InputError(
             f"run_dir: {str(folder)!r} selected ({run.config.get('method')}) only at its end, so its genotype after "
             "earlier epochs is not known; search with --select-every 1"

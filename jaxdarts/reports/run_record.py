@@ -13,16 +13,18 @@ import numpy as np
 
 from jaxdarts import forms
 from jaxdarts.errors import InputError, unknown_choice
-from jaxdarts.forms import NUMBER
 from jaxdarts.json_files import raw_lines
 from jaxdarts.methods import METHODS, MethodEntry, StoppingRule, local_average
 from jaxdarts.methods.parts import stopping_rule
 from jaxdarts.paths import is_file, is_folder
 from jaxdarts.plans.search_settings import SearchConfig
-from jaxdarts.reports.layouts import CHOICE, CONFIGS, DIAGNOSTICS, EPOCH, FACTS
+from jaxdarts.reports.counts import count_of, is_count
+from jaxdarts.reports.event_record import read_events
+from jaxdarts.reports.layouts import CONFIGS, EPOCH, FACTS, choice_form, diagnostics_form
+from jaxdarts.reports.measure import Measure, measure_of
 from jaxdarts.reports.strengths import MEASURES, edge_strengths, operation_strengths
-from jaxdarts.runs.events import ROLL_BACK, STOP, Event
-from jaxdarts.runs.store import CONFIG_FILE, EVENTS_FILE, METRICS_FILE, run_command
+from jaxdarts.runs.events import Event
+from jaxdarts.runs.store import CONFIG_FILE, METRICS_FILE, run_command
 from jaxdarts.spaces import (
     Architecture,
     CellSpace,
@@ -70,6 +72,11 @@ class RunRecord:
         return METHODS[name].stage(self.config.get("stage"))
 
     @property
+    def measure(self) -> Measure:
+        """By what architectures are compared."""
+        return measure_of(self.space)
+
+    @property
     def learns_alpha(self) -> bool:
         """Whether the method learns alpha, rather than drawing architectures."""
         return self.metrics[-1].get("alpha") is not None
@@ -82,6 +89,8 @@ class RunRecord:
 
     def values(self, key: str) -> Values:
         """A quantity of every epoch; `skip_normal`, `skip_reduce` and `skip_cell` count skip connections.
+
+        `activation_tanh` and so on count the nodes of a recurrent cell that have it.
 
         `spread_normal`, `entropy_normal`, `skip_share_normal` and so on are `MEASURES` of a cell's operation strengths.
 
@@ -139,9 +148,9 @@ class RunRecord:
 
 
 def values_of(metrics: Sequence[Mapping[str, Any]], key: str) -> Values:
-    """A quantity of every epoch in metrics.jsonl: one there, or `skip_CELL`, or `benchmark/DATASET/QUANTITY`."""
-    if key in ("skip_normal", "skip_reduce", "skip_cell"):
-        return [(entry.get("skip_connections") or {}).get(key.removeprefix("skip_")) for entry in metrics]
+    """A quantity of every epoch in metrics.jsonl: one there, one of `COUNT_QUANTITIES`, or `benchmark/DATASET/NAME`."""
+    if is_count(key):
+        return count_of(metrics, key)
     if key.startswith("benchmark/"):
         _, data_set, quantity = key.split("/")
         return [((entry.get("benchmark") or {}).get(data_set) or {}).get(quantity) for entry in metrics]
@@ -170,7 +179,7 @@ def read_run(folder: Path) -> RunRecord:
         genotype=genotype,
         finished=finished,
         events=tuple(read_events(folder)),
-        diagnostics=read_diagnostics(folder) if finished else None,
+        diagnostics=read_diagnostics(folder, space) if finished else None,
     )
     epoch = (record.diagnostics or {}).get("epoch", record.epochs[-1])
     if epoch not in record.epochs:
@@ -208,7 +217,7 @@ def result_folder(folder: Path) -> Path:
         return folder / config["stages"][-1]
     if not is_population(config):
         return folder
-    found = read_choice(folder, len(config["members"])) or {}
+    found = read_choice(folder, config) or {}
     return member_folder(folder, found.get("member", 0))
 
 
@@ -225,24 +234,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     command = run_command(forms.read_json(path, FACTS))
     return forms.read_json(path, FACTS | CONFIGS[command])
-
-
-_STOP = {"action": (STOP, ROLL_BACK), "decided_at": int, "epoch": int, "genotype": forms.genotype}
-_ABANDONED = {"epoch": int, "dominant_eigenvalue": NUMBER, "valid_accuracy?": NUMBER}
-_ROLL_BACK = {**_STOP, "l2": float, "l2_before": NUMBER, "abandoned?": [_ABANDONED]}
-
-
-def read_events(folder: Path) -> list[Event]:
-    """The events of a run in order; none if the file is missing. Raises InputError if it cannot be read."""
-    path = folder / EVENTS_FILE
-    if not path.exists():
-        return []
-    return [
-        forms.fit(
-            event, _ROLL_BACK if event["action"] == ROLL_BACK else _STOP, f"run_dir: event {number} of {str(path)!r}"
-        )
-        for number, event in enumerate(forms.read_json(path, [_STOP]))
-    ]
 
 
 def read_epochs(folder: Path, form: Mapping[str, Any] = EPOCH) -> list[dict[str, Any]]:
@@ -263,18 +254,18 @@ def read_epochs(folder: Path, form: Mapping[str, Any] = EPOCH) -> list[dict[str,
     return entries
 
 
-def read_diagnostics(folder: Path) -> Mapping[str, Any] | None:
+def read_diagnostics(folder: Path, space: CellSpace) -> Mapping[str, Any] | None:
     """None for a run of an older version, which has none. Fields may be missing."""
     path = folder / DIAGNOSTICS_FILE
-    return forms.read_json(path, forms.loose(DIAGNOSTICS)) if path.exists() else None
+    return forms.read_json(path, forms.loose(diagnostics_form(space))) if path.exists() else None
 
 
-def read_choice(folder: Path, members: int) -> Mapping[str, Any] | None:
-    """The diagnostics.json of a population of so many members: which of them was chosen, and by what."""
-    path = folder / DIAGNOSTICS_FILE
+def read_choice(folder: Path, config: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The diagnostics.json of a population with this config.json: which member was chosen, and by what."""
+    path, members = folder / DIAGNOSTICS_FILE, len(config["members"])
     if not path.exists():
         return None
-    found = forms.read_json(path, CHOICE)
+    found = forms.read_json(path, choice_form(_space(config)))
     named = [entry["member"] for entry in found["candidates"]]
     if found["member"] not in named or sorted(named) != list(range(members)):
         raise InputError(f"run_dir: {str(path)!r}: candidates must name each of {members} members once; got {named}")
@@ -285,8 +276,8 @@ def complete_diagnostics(run: RunRecord) -> Mapping[str, Any] | None:
     """What is known about the end of a search, with every field. Raises InputError if one is missing."""
     if not run.diagnostics:
         return None
-    counts = dict.fromkeys(run.genotype.cell_types, int)
-    form = {**DIAGNOSTICS, "operations": dict.fromkeys(("skip_connect", "parameter_free", "all"), counts)}
+    form = diagnostics_form(run.space)
+    form["operations"] = dict.fromkeys(form["operations"], dict.fromkeys(run.genotype.cell_types, int))
     try:
         return forms.fit(run.diagnostics, form, "")
     except InputError as error:

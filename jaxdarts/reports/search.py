@@ -11,31 +11,26 @@ from jaxdarts.methods.parts import describe_parts
 from jaxdarts.methods.perturbation import PROJECTION, SAYS
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import FIRST, SECOND, THIRD, Line
+from jaxdarts.reports.counts import COUNT_QUANTITIES, count_lines, count_sentence
 from jaxdarts.reports.ending import ending, verdict_sentences
 from jaxdarts.reports.graphs import CELL_NAMES
 from jaxdarts.reports.heat_maps import edge_maps, operation_maps
+from jaxdarts.reports.measure import Measure, plural
 from jaxdarts.reports.nasbench201 import BENCHMARK_QUANTITIES, benchmark_cards, benchmark_sentences
 from jaxdarts.reports.page import Quantities, card, line_card, number, render_page, time_text, versions_text
 from jaxdarts.reports.projection import tournaments
 from jaxdarts.reports.run_record import RunRecord
-from jaxdarts.runs.events import STOP
+from jaxdarts.runs.events import ROLL_BACK, STOP
 
 # Schedules of single methods, by their names in a record.
 DRAWS = {name: heading for entry in METHODS.values() for name, heading in entry.draws.items()}
-SEARCH_QUANTITIES: Quantities = (
-    ("train_loss", "Training loss", min),
-    ("train_accuracy", "Training accuracy", max),
-    ("alpha_loss", "Outer objective", min),
-    ("valid_loss", "Validation loss", min),
-    ("valid_accuracy", "Validation accuracy", max),
+_OTHERS: Quantities = (
     ("dominant_eigenvalue", "Dominant eigenvalue", None),
     ("local_average", "Local average of it", None),
     ("largest_magnitude_eigenvalue", "Eigenvalue of largest magnitude", None),
     ("smallest_eigenvalue", "Smallest eigenvalue", None),
     ("hypergradient_norm", "Hypergradient norm", None),
-    ("skip_normal", "Skip connections, normal", None),
-    ("skip_reduce", "Skip connections, reduction", None),
-    ("skip_cell", "Skip connections", None),
+    *((name, heading, None) for name, heading in COUNT_QUANTITIES),
     ("learning_rate", "Learning rate", None),
     ("l2", "L2 factor", None),
     ("drop_path", "Drop-path probability", None),
@@ -45,15 +40,31 @@ SEARCH_QUANTITIES: Quantities = (
     ("spread_normal", "Spread of strengths, normal", None),
     ("spread_reduce", "Spread of strengths, reduction", None),
     ("spread_cell", "Spread of strengths", None),
+    ("spread_recurrent", "Spread of strengths", None),
     ("entropy_normal", "Entropy of operation weights, normal", None),
     ("entropy_reduce", "Entropy of operation weights, reduction", None),
     ("entropy_cell", "Entropy of operation weights", None),
+    ("entropy_recurrent", "Entropy of operation weights", None),
     ("skip_share_normal", "Share of skip_connect, normal", None),
     ("skip_share_reduce", "Share of skip_connect, reduction", None),
     ("skip_share_cell", "Share of skip_connect", None),
     *BENCHMARK_QUANTITIES,
     ("seconds", "Seconds", None),
 )
+
+
+def search_quantities(measure: Measure) -> Quantities:
+    """What is measured in a search by this measure."""
+    objective = measure.objective
+    measured: dict[str, tuple[str, Any]] = {
+        "train_loss": ("Training loss", min),
+        f"train_{objective}": (f"Training {objective}", measure.best),
+        "penalty": ("Penalty of outputs", None),
+        "alpha_loss": ("Outer objective", min),
+        "valid_loss": ("Validation loss", min),
+        f"valid_{objective}": (f"Validation {objective}", measure.best),
+    }
+    return [*((key, *told) for key, told in measured.items()), *_OTHERS]
 
 
 def render_search(run: RunRecord) -> str:
@@ -82,7 +93,7 @@ def render_search(run: RunRecord) -> str:
         f"<h2>Operation strengths</h2>{strengths}{edge_maps(run)}",
         config=run.config,
         run=run,
-        quantities=SEARCH_QUANTITIES,
+        quantities=search_quantities(run.measure),
     )
 
 
@@ -104,21 +115,17 @@ def _outcome(run: RunRecord) -> Iterable[str]:
     elif len(run.epochs) < planned and not run.events:
         yield f"The search stopped after {len(run.epochs)} of {planned} epochs."
     yield from verdict_sentences(run)
-    accuracy = {
-        epoch: value for epoch, value in zip(run.epochs, run.values("valid_accuracy"), strict=True) if value is not None
-    }
-    if accuracy:
-        last, best = max(accuracy), max(accuracy, key=lambda epoch: accuracy[epoch])
-        note = ", the best of all epochs" if best == last else f" (best: {accuracy[best]:.1%}, epoch {best})"
-        note = note if len(accuracy) > 1 else ""
+    measure = run.measure
+    objectives = zip(run.epochs, run.values(f"valid_{measure.objective}"), strict=True)
+    known = {epoch: value for epoch, value in objectives if value is not None}
+    if known:
+        last, best = max(known), measure.best(known, key=lambda epoch: known[epoch])
+        note = ", the best of all epochs" if best == last else f" (best: {measure.rounded(known[best])}, epoch {best})"
+        note = note if len(known) > 1 else ""
         of = "" if run.learns_alpha else ", restricted to the architecture drawn last,"
-        yield f"The supernet's validation accuracy{of} after epoch {last} is {accuracy[last]:.1%}{note}."
-    skips = run.genotype.count("skip_connect")
-    counts = [
-        f"{count} of {len(run.genotype.edges(cell))} operations in the {CELL_NAMES[cell].lower()}"
-        for cell, count in skips.items()
-    ]
-    yield f"Skip connections: {', '.join(counts)}."
+        value = measure.rounded(known[last])
+        yield f"The supernet's validation {measure.objective}{of} after epoch {last} is {value}{note}."
+    yield count_sentence(run.genotype, with_all=True)
     yield from benchmark_sentences(run)
     average = [value for value in run.values("local_average") if value is not None]
     if average:
@@ -143,16 +150,17 @@ def _outcome(run: RunRecord) -> Iterable[str]:
 def _charts(run: RunRecord) -> str:
     names = {cell: CELL_NAMES[cell].lower() for cell in run.space.cell_types}
     losses = {"train_loss": "training", "alpha_loss": "outer objective, training mode", "valid_loss": "validation"}
-    accuracies = {"train_accuracy": "training", "valid_accuracy": "validation"}
+    measure, (counted, counts) = run.measure, count_lines(run.space)
+    objectives = {f"train_{measure.objective}": "training", f"valid_{measure.objective}": "validation"}
     most = max(len(run.genotype.edges(cell)) for cell in run.genotype.cell_types)
     cards = [
         line_card("Losses", "losses", run, losses, colours=(FIRST, THIRD, SECOND)),
-        line_card("Accuracies", "accuracies", run, accuracies, percent=True),
+        *_objectives(run, objectives),
         line_card(
-            f"Skip connections in the {'genotype' if run.learns_alpha else 'architecture drawn last'}",
+            f"{counted} in the {'genotype' if run.learns_alpha else 'architecture drawn last'}",
             "skips",
             run,
-            {f"skip_{cell}": name for cell, name in names.items()},
+            counts,
             stepped=True,
             counts_up_to=most,
         ),
@@ -166,6 +174,13 @@ def _charts(run: RunRecord) -> str:
             name = heading[0].lower() + heading[1:]
             cards.append(line_card(heading, key, run, {key: name}, colours=(THIRD,)))
     return f'<div class="wide">{_curvature(run)}</div><div class="pair">{"".join(cards)}</div>'
+
+
+def _objectives(run: RunRecord, lines: Mapping[str, str]) -> Iterator[str]:
+    """The card of the objective, where that is no loss."""
+    name = plural(run.measure.objective)
+    if run.measure.objective != "loss":
+        yield line_card(name.capitalize(), name, run, lines, percent=run.measure.percent)
 
 
 def _measures(run: RunRecord, names: Mapping[str, str]) -> Iterator[str]:
@@ -205,7 +220,7 @@ def _curvature(run: RunRecord) -> str:
         values = [abandoned.get(epoch) for epoch in run.epochs]
         lines.append(Line(f"given up, L2 {event.get('l2_before')}", values, THIRD, faint=True))
     marks = [(event["decided_at"], "stopped") for event in run.events if event["action"] == STOP]
-    marks += [(event["epoch"], f"L2 to {event['l2']:g}") for event in run.events if event["action"] != STOP]
+    marks += [(event["epoch"], f"L2 to {event['l2']:g}") for event in run.events if event["action"] == ROLL_BACK]
     return card(
         "Curvature of the validation loss in alpha",
         charts.line_chart("eigenvalues", run.epochs, lines, width=11.4, zero_line=True, marks=marks),

@@ -9,11 +9,12 @@ from typing import Any
 from jaxdarts.paths import is_file
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import COLOURS, Line
+from jaxdarts.reports.counts import count_sentence, count_texts, is_recurrent
 from jaxdarts.reports.graphs import CELL_NAMES, state_name
-from jaxdarts.reports.page import card, escape, quantity, render_page, table, time_text, versions_text
+from jaxdarts.reports.page import card, escape, render_page, table, time_text, versions_text
 from jaxdarts.reports.projection import tournaments
 from jaxdarts.reports.run_record import METRICS_FILE, RunRecord, read_genotype, read_run
-from jaxdarts.reports.search import SEARCH_QUANTITIES, how_decided
+from jaxdarts.reports.search import how_decided, search_quantities
 from jaxdarts.spaces.files import GENOTYPE_FILE
 
 
@@ -48,7 +49,7 @@ def render_stages(folder: Path, config: Mapping[str, Any]) -> str:
         sections=_summary(stages) + _curves(stages) + tournaments(newest) + _operations(stages),
         config=config,
         run=newest,
-        quantities=SEARCH_QUANTITIES,
+        quantities=search_quantities(newest.measure),
     )
 
 
@@ -57,15 +58,16 @@ def _outcome(config: Mapping[str, Any], stages: Mapping[str, RunRecord], finishe
     if not finished:
         done = sum(run.finished for run in stages.values())
         yield f"This run has not finished: {done} of {len(config['stages'])} stages have."
-    counts = list(stages.values())[-1].genotype.count("skip_connect")
-    skips = ", ".join(f"{count} in the {CELL_NAMES[cell].lower()}" for cell, count in counts.items())
-    yield f"Skip connections: {skips}. The numbers at the end of this page are those of the newest stage."
+    yield count_sentence(list(stages.values())[-1].genotype)
+    yield "The numbers at the end of this page are those of the newest stage."
 
 
 def _summary(stages: Mapping[str, RunRecord]) -> str:
     """A row a stage."""
-    names = list(stages)
-    header = ["Stage", "Epochs", "Cells", "Operations an edge", "Skips", "Validation accuracy", "Time"]
+    names, first = list(stages), next(iter(stages.values()))
+    measure, recurrent = first.measure, is_recurrent(first.space)
+    header = ["Stage", "Epochs", *([] if recurrent else ["Cells"]), "Operations an edge"]
+    header += ["Activations" if recurrent else "Skips", f"Validation {measure.objective}", "Time"]
     rows = []
     for name, run in stages.items():
         epoch = (run.diagnostics or {}).get("epoch", run.epochs[-1])
@@ -75,15 +77,16 @@ def _summary(stages: Mapping[str, RunRecord]) -> str:
             [
                 name,
                 f"{len(run.epochs)} of {run.config.get('epochs')}",
-                str(run.config.get("cells")),
+                *([] if recurrent else [str(run.config.get("cells"))]),
                 str(most) if least == most else f"{least} to {most}",
-                " and ".join(map(str, run.genotype.count("skip_connect").values())),
-                quantity("accuracy", run.values("valid_accuracy")[run.epochs.index(epoch)]),
+                " and ".join(count_texts(run.genotype)),
+                measure.text(run.values(f"valid_{measure.objective}")[run.epochs.index(epoch)]),
                 time_text(run.values("seconds")) or "",
             ]
         )
     links = ", ".join(f'<a href="{escape(name)}/report.html">{escape(name)}</a>' for name in names)
-    note = f"Accuracy is the supernet's, in the epoch whose genotype is returned. Reports: {links}."
+    name = measure.objective.capitalize()
+    note = f"{name} is the supernet's, in the epoch whose genotype is returned. Reports: {links}."
     return f'<h2>Stages</h2><div class="wide">{card("Stages", table(header, rows), note)}</div>'
 
 
@@ -99,8 +102,10 @@ def _curves(stages: Mapping[str, RunRecord]) -> str:
             found.append(Line(name, values, COLOURS[number % len(COLOURS)]))
         return found
 
+    measure = next(iter(stages.values())).measure
+    chart = charts.line_chart("valid", longest, lines(f"valid_{measure.objective}"), percent=measure.percent)
     cards = [
-        card("Validation accuracy", charts.line_chart("valid", longest, lines("valid_accuracy"), percent=True)),
+        card(f"Validation {measure.objective}", chart),
         card("Training loss", charts.line_chart("losses", longest, lines("train_loss"))),
     ]
     return f'<div class="pair">{"".join(cards)}</div>'
@@ -120,7 +125,7 @@ def _operations(stages: Mapping[str, RunRecord]) -> str:
         rows = []
         for edge, (node, source) in enumerate(runs[0].space.edges):
             inputs = runs[0].space.num_inputs
-            name = f"{state_name(node + inputs, inputs)} \N{LEFTWARDS ARROW} {state_name(source, inputs)}"
+            name = f"{state_name(node + inputs, inputs)} \N{LEFTWARDS ARROW} {state_name(source, inputs, cell)}"
             left = [", ".join(run.space.operations(cell)[edge]) for run in runs]
             rows.append([name, *left, chosen.get((node, source), "")])
         header = ["Edge", *stages, "Genotype" if runs[-1].finished else "Genotype so far"]

@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxdarts.reports.sweep_record import QUANTITIES, SweepRun
+from jaxdarts.reports.measure import Measure
+from jaxdarts.reports.sweep_record import SweepRun
 
 _NORMAL_975 = 1.959963984540054  # quantile of the normal distribution that leaves 2.5 % above it
 
@@ -33,8 +34,13 @@ class Group(NamedTuple):
     values: Mapping[str, Any]  # of the grid's fields but the seed
     runs: tuple[SweepRun, ...]  # at least one
     planned: int  # runs that the sweep asks for
-    estimates: Mapping[str, Estimate | None]  # of QUANTITIES; None where no run has a value
+    estimates: Mapping[str, Estimate | None]  # of the runs' quantities; None where no run has a value
     best: Best | None
+
+    @property
+    def measure(self) -> Measure | None:
+        """By what its architectures are compared."""
+        return self.runs[0].measure
 
 
 class Correlation(NamedTuple):
@@ -61,26 +67,29 @@ def group_runs(runs: Sequence[SweepRun], fields: Sequence[str]) -> list[Group]:
     for run in runs:
         sorted_runs.setdefault(tuple(run.values[field] for field in kept), []).append(run)
     groups = []
+    names = dict.fromkeys(name for run in runs for name in run.quantities)
     for key, members in sorted_runs.items():
         finished = tuple(run for run in members if run.result is not None)
         if finished:
-            found = {name: estimate([run.value(name) for run in finished]) for name in QUANTITIES}
+            found = {name: estimate([run.value(name) for run in finished]) for name in names}
             values = dict(zip(kept, key, strict=True))
             groups.append(Group(values, finished, len(members), found, best_by_validation(finished)))
     return groups
 
 
 def best_by_validation(runs: Sequence[SweepRun]) -> Best | None:
-    """The run with the best validation accuracy, the first of equals; None where one has no accuracy.
+    """The run with the best objective on validation data, the first of equals; None where one has none.
 
     That of the retrained networks on held-out images, if all runs have it (as in Zela et al. 2020, table 3, after a
     shorter training); else the supernets'.
     """
-    for name in ("held_out_accuracy", "valid_accuracy"):
-        accuracies = [run.value(name) for run in runs]
-        known = [accuracy for accuracy in accuracies if accuracy is not None]
-        if len(known) == len(runs) > 0:
-            return Best(runs[known.index(max(known))], name)
+    measure = runs[0].measure if runs else None
+    if measure is None:
+        return None
+    for name in (f"held_out_{measure.objective}", f"valid_{measure.objective}"):
+        known = [value for value in (run.value(name) for run in runs) if value is not None]
+        if len(known) == len(runs):
+            return Best(runs[known.index(measure.best(known))], name)
     return None
 
 
@@ -99,8 +108,11 @@ def correlation(first: Sequence[float], second: Sequence[float]) -> Correlation 
     return Correlation(value, math.tanh(centre - reach), math.tanh(centre + reach), count)
 
 
-def curvature_and_error(runs: Sequence[SweepRun]) -> Correlation | None:
-    """Of the dominant eigenvalue and the test error (Zela et al. 2020, section 4.2), over the runs that have both."""
-    pairs = [(run.value("dominant_eigenvalue"), run.value("test_error")) for run in runs]
-    known = [(eigenvalue, error) for eigenvalue, error in pairs if eigenvalue is not None and error is not None]
-    return correlation([eigenvalue for eigenvalue, _ in known], [error for _, error in known])
+def curvature_and_result(runs: Sequence[SweepRun], measure: Measure) -> Correlation | None:
+    """Of the dominant eigenvalue and the test error (Zela et al. 2020, section 4.2), over the runs that have both.
+
+    Of another task than classification it is what papers report of that. Less is better in any case.
+    """
+    pairs = [(run.value("dominant_eigenvalue"), run.value(f"test_{measure.result}")) for run in runs]
+    known = [(eigenvalue, result) for eigenvalue, result in pairs if eigenvalue is not None and result is not None]
+    return correlation([eigenvalue for eigenvalue, _ in known], [result for _, result in known])

@@ -9,16 +9,14 @@ from typing import Any
 
 from jaxdarts.errors import InputError
 from jaxdarts.reports.draw import figure_to_svg
+from jaxdarts.reports.measure import Measure
 from jaxdarts.reports.page import csv_text, escape, render_plain_page, table, write_files
-from jaxdarts.reports.statistics import Estimate, Group, curvature_and_error, group_runs
+from jaxdarts.reports.statistics import Estimate, Group, curvature_and_result, group_runs
 from jaxdarts.reports.sweep_charts import sweep_charts, sweep_figures
-from jaxdarts.reports.sweep_record import QUANTITIES, SweepRecord, SweepRun, read_sweep_record, value_text
+from jaxdarts.reports.sweep_record import BENCHMARK, Quantity, SweepRecord, SweepRun, read_sweep_record, value_text
 from jaxdarts.runs.sweep.file import VARIANT
 
 PAGE_FILE, CSV_FILE, MARKDOWN_FILE = "report.html", "table.csv", "table.md"
-_BENCHMARK = tuple(name for name in QUANTITIES if name.startswith("benchmark/"))
-_PERCENT = ("valid_accuracy", "test_error", "accuracy_drop", *_BENCHMARK)
-_CHOSEN_BY = {"held_out_accuracy": "retrained, on held-out images", "valid_accuracy": "of the search"}
 Table = tuple[list[str], list[list[str]]]  # header and rows
 
 
@@ -26,7 +24,8 @@ def write_sweep_report(folder: str | Path) -> Path:
     """Writes `report.html`, tables and figures into a sweep's folder, from the runs that have finished.
 
     A row of `table.csv` and `table.md` is a combination of the grid's fields without the seed: mean and sample standard
-    deviation over seeds, and the test error of the best seed by validation accuracy. Where the method varies, tables
+    deviation over seeds, and the test error of the best seed by validation accuracy (of language modelling both are
+    perplexities; where runs are of several tasks there are columns for each). Where the method varies, tables
     with a column a method follow, as in Zela et al. 2020, tables 1, 3 and 6; where variants do, a column a variant.
     `eigenvalues.svg` and `benchmark_accuracies.svg` are drawn if these were measured. Each file is replaced as a whole.
 
@@ -48,11 +47,11 @@ def write_sweep_report(folder: str | Path) -> Path:
     return folder / PAGE_FILE
 
 
-def format_estimate(name: str, value: Estimate | None) -> str:
-    """`3.05 ± 0.07`; accuracies, errors and drops in percent; nothing for None."""
+def format_estimate(quantity: Quantity, value: Estimate | None) -> str:
+    """`3.05 ± 0.07`, what is a part of one in percent; nothing for None."""
     if value is None:
         return ""
-    scale, digits = (100, 2) if name in _PERCENT else (1, 1) if name.startswith(("skip_", "noise_")) else (1, 4)
+    scale, digits = 100 if quantity.percent else 1, quantity.digits
     mean = f"{scale * value.mean:.{digits}f}"
     return mean if value.std is None else f"{mean} ± {scale * value.std:.{digits}f}"
 
@@ -63,15 +62,15 @@ def _labels(sweep: SweepRecord) -> list[str]:
 
 
 def _main_table(groups: Sequence[Group], sweep: SweepRecord) -> Table:
-    labels, names = _labels(sweep), _measured(groups)
-    header = [*labels, "runs", *(_heading(name) for name in names)]
-    with_best = "test_error" in names
-    header += ["Best seed's test error, %"] if with_best else []
+    labels, names = _labels(sweep), _measured(groups, sweep)
+    header = [*labels, "runs", *(sweep.quantities[name].heading for name in names)]
+    tested = _tested(groups, sweep)
+    header += [f"Best seed's test {measure.result}{measure.unit}" for measure in tested]
     rows = []
     for group in groups:
         row = [*(value_text(group.values[label]) for label in labels), f"{len(group.runs)} of {group.planned}"]
-        row += [format_estimate(name, group.estimates[name]) for name in names]
-        rows.append(row + ([_best_error(group)] if with_best else []))
+        row += [format_estimate(sweep.quantities[name], group.estimates[name]) for name in names]
+        rows.append(row + [_best_result(measure, group) for measure in tested])
     return (header, rows) if labels else (["", *header], [["all", *row] for row in rows])
 
 
@@ -101,57 +100,76 @@ def _by_method(groups: Sequence[Group], sweep: SweepRecord, cell: Callable[[Grou
 def _tables(groups: Sequence[Group], sweep: SweepRecord) -> dict[str, Table]:
     """All tables by their headings."""
     tables = {"Mean ± standard deviation over seeds": _main_table(groups, sweep)}
-    for name in ("test_error", *_BENCHMARK, "valid_accuracy", "dominant_eigenvalue"):
-        found = _by_method(groups, sweep, partial(_group_text, name)) if name in _measured(groups) else None
+    names = [*(f"test_{measure.result}" for measure in sweep.measures), *BENCHMARK]
+    names += [*(f"valid_{measure.objective}" for measure in sweep.measures), "dominant_eigenvalue"]
+    measured = _measured(groups, sweep)
+    for name in (name for name in names if name in measured):
+        of_task = [group for group in groups if name in group.runs[0].quantities]
+        quantity = sweep.quantities[name]
+        found = _by_method(of_task, sweep, partial(_group_text, name, quantity))
         if found is not None:
-            tables[f"{_heading(name)}, by {_compared(sweep)}"] = found
-    best = _by_method(groups, sweep, _best_error) if "test_error" in _measured(groups) else None
-    if best is not None:
-        tables[f"Test error of the best seed by validation, %, by {_compared(sweep)}"] = best
+            tables[f"{quantity.heading}, by {_compared(sweep)}"] = found
+    for measure in _tested(groups, sweep):
+        of_task = [group for group in groups if group.measure == measure]
+        best = _by_method(of_task, sweep, partial(_best_result, measure))
+        if best is not None:
+            heading = f"Test {measure.result} of the best seed by validation{measure.unit}, by {_compared(sweep)}"
+            tables[heading] = best
     return tables
 
 
 def _notes(groups: Sequence[Group], sweep: SweepRecord) -> list[str]:
     """What a reader of the tables has to know."""
     notes = [
-        "Validation accuracy and dominant eigenvalue are those of the supernet in the epoch whose genotype is "
-        "returned, the discretisation drop what its accuracy loses without retraining."
+        f"Validation {measure.objective} and dominant eigenvalue are those of the supernet in the epoch whose genotype "
+        f"is returned, the discretisation {measure.way} what its {measure.objective} "
+        f"{'loses' if measure.more else 'gains'} without retraining."
+        for measure in sweep.measures
     ]
-    by = sorted({_CHOSEN_BY[group.best.by] for group in groups if group.best is not None})
-    if by and "test_error" in _measured(groups):
-        notes.append(f"The best seed is chosen by validation accuracy ({'; '.join(by)}), never by the test error.")
-    if "test_error" in _measured(groups):
-        notes.append(_correlation_text(sweep))
+    for measure in _tested(groups, sweep):
+        bests = [group.best for group in groups if group.measure == measure and group.best is not None]
+        by = sorted({_chosen_by(measure, best.by) for best in bests})
+        if by:
+            notes.append(
+                f"The best seed is chosen by validation {measure.objective} ({'; '.join(by)}), never by the test "
+                f"{measure.result}."
+            )
+        notes.append(_correlation_text(sweep, measure))
     return notes
 
 
-def _correlation_text(sweep: SweepRecord) -> str:
-    found = curvature_and_error(sweep.finished)
+def _chosen_by(measure: Measure, quantity: str) -> str:
+    held_out = quantity == f"held_out_{measure.objective}"
+    return f"retrained, on held-out {measure.words.examples}" if held_out else "of the search"
+
+
+def _correlation_text(sweep: SweepRecord, measure: Measure) -> str:
+    found = curvature_and_result(sweep.finished, measure)
     if found is None:
         return (
-            "No correlation of dominant eigenvalue and test error: it needs 4 runs that have both, and in which both "
-            "vary."
+            f"No correlation of dominant eigenvalue and test {measure.result}: it needs 4 runs that have both, and in "
+            "which both vary."
         )
     return (
-        f"Pearson correlation of dominant eigenvalue and test error over {found.runs} runs: {found.value:.3f}, "
-        f"95 % confidence interval {found.low:.3f} to {found.high:.3f} (Fisher's z)."
+        f"Pearson correlation of dominant eigenvalue and test {measure.result} over {found.runs} runs: "
+        f"{found.value:.3f}, 95 % confidence interval {found.low:.3f} to {found.high:.3f} (Fisher's z)."
     )
 
 
 def _csv(groups: Sequence[Group], sweep: SweepRecord) -> str:
     """All digits, one column for each mean and each deviation; accuracies and errors are parts of one."""
-    labels, rows = _labels(sweep), []
+    labels, rows, tests = _labels(sweep), [], [f"test_{measure.result}" for measure in sweep.measures]
     header = [*labels, "runs", "runs_planned"]
-    header += [f"{name}_{part}" for name in QUANTITIES for part in ("mean", "std")]
+    header += [f"{name}_{part}" for name in sweep.quantities for part in ("mean", "std")]
     for group in groups:
         row: list[Any] = [*(group.values[label] for label in labels), len(group.runs), group.planned]
-        for name in QUANTITIES:
+        for name in sweep.quantities:
             found = group.estimates[name]
             row += [None, None] if found is None else [found.mean, found.std]
         best = group.best
-        row += [best.run.name, best.by, (best.run.result or {}).get("test_error")] if best else [None, None, None]
+        row += [best.run.name, best.by, *map(best.run.value, tests)] if best else [None, None, *(None for _ in tests)]
         rows.append(row)
-    return csv_text([*header, "best_run", "best_by", "best_test_error"], rows)
+    return csv_text([*header, "best_run", "best_by", *(f"best_{test}" for test in tests)], rows)
 
 
 def _markdown(groups: Sequence[Group], sweep: SweepRecord) -> str:
@@ -173,7 +191,7 @@ def _page(groups: Sequence[Group], sweep: SweepRecord) -> str:
                 _tables(groups, sweep).items()]  # fmt: skip
     if sweep.variants:
         sections.append(f'<h2>Variants</h2><div class="card scroll">{table(*_variant_table(sweep))}</div>')
-    sections += sweep_charts(sweep, _correlation_text(sweep))
+    sections += sweep_charts(sweep, partial(_correlation_text, sweep))
     sections.append(f'<h2>Runs</h2><div class="card scroll">{table(*_run_table(sweep))}</div>')
     return render_plain_page(
         heading=f"Sweep {sweep.name}",
@@ -196,19 +214,23 @@ def _variant_table(sweep: SweepRecord) -> Table:
 
 def _run_table(sweep: SweepRecord) -> Table:
     rows = []
-    names = [name for name in QUANTITIES if any(run.value(name) is not None for run in sweep.runs)]
+    kept = {n: q for n, q in sweep.quantities.items() if any(run.value(n) is not None for run in sweep.runs)}
     for run in sweep.runs:
-        found = [format_estimate(name, _single(run, name)) for name in names]
+        found = [format_estimate(quantity, _single(run, name)) for name, quantity in kept.items()]
         rows.append([run.name, run.state, *found, run.error or ""])
-    return ["Run", "State", *(_heading(name) for name in names), "Error"], rows
+    return ["Run", "State", *(quantity.heading for quantity in kept.values()), "Error"], rows
 
 
-def _group_text(name: str, group: Group) -> str:
-    return format_estimate(name, group.estimates[name])
+def _group_text(name: str, quantity: Quantity, group: Group) -> str:
+    return format_estimate(quantity, group.estimates[name])
 
 
-def _best_error(group: Group) -> str:
-    return "" if group.best is None else format_estimate("test_error", _single(group.best.run, "test_error"))
+def _best_result(measure: Measure, group: Group) -> str:
+    """Nothing where no seed is the best, or the group is of another task."""
+    name, best = f"test_{measure.result}", group.best
+    if best is None or name not in best.run.quantities:
+        return ""
+    return format_estimate(best.run.quantities[name], _single(best.run, name))
 
 
 def _single(run: SweepRun, name: str) -> Estimate | None:
@@ -216,12 +238,14 @@ def _single(run: SweepRun, name: str) -> Estimate | None:
     return None if value is None else Estimate(value, None, 1)
 
 
-def _measured(groups: Sequence[Group]) -> list[str]:
-    return [name for name in QUANTITIES if any(group.estimates[name] is not None for group in groups)]
+def _measured(groups: Sequence[Group], sweep: SweepRecord) -> list[str]:
+    return [name for name in sweep.quantities if any(group.estimates[name] is not None for group in groups)]
 
 
-def _heading(name: str) -> str:
-    return QUANTITIES[name] + (", %" if name in _PERCENT else "")
+def _tested(groups: Sequence[Group], sweep: SweepRecord) -> list[Measure]:
+    """Those whose result is known of a run."""
+    measured = _measured(groups, sweep)
+    return [measure for measure in sweep.measures if f"test_{measure.result}" in measured]
 
 
 def _cell(text: str) -> str:

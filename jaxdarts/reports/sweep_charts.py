@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import COLOURS, MUTED, Line, Points, drawable, legend, tidy_axes
 from jaxdarts.reports.draw import INK
+from jaxdarts.reports.measure import Measure
 from jaxdarts.reports.page import card, escape
 from jaxdarts.reports.sweep_record import SweepRecord, SweepRun, value_text
 
@@ -42,11 +43,11 @@ def sweep_figures(sweep: SweepRecord) -> dict[str, Figure]:
     return {name: figure for name, figure in found.items() if figure is not None}
 
 
-def sweep_charts(sweep: SweepRecord, correlation: str) -> Iterator[str]:
+def sweep_charts(sweep: SweepRecord, correlation: Callable[[Measure], str]) -> Iterator[str]:
     """Sections of the page, of what was measured: eigenvalues, benchmark accuracies, curvature and test error.
 
     Args:
-      correlation: a sentence about the last of these.
+      correlation: a sentence about the last of these, of a task.
     """
     cards = _curve_cards(sweep.finished, _EIGENVALUES)
     if cards:
@@ -54,7 +55,8 @@ def sweep_charts(sweep: SweepRecord, correlation: str) -> Iterator[str]:
     cards = _curve_cards(sweep.finished, _ACCURACIES)
     if cards:
         yield f'<h2>Benchmark accuracy of each epoch\'s cell, CIFAR-10</h2><div class="pair">{"".join(cards)}</div>'
-    yield from _curvature_and_error(sweep, correlation)
+    for number, measure in enumerate(sweep.measures):
+        yield from _curvature_and_result(sweep, measure, correlation(measure), f"correlation{number or ''}")
 
 
 def _curve_cards(runs: Sequence[SweepRun], curves: _Curves) -> list[str]:
@@ -121,22 +123,25 @@ def _panels(runs: Sequence[SweepRun], curves: _Curves) -> dict[str, list[SweepRu
     return found
 
 
-def _curvature_and_error(sweep: SweepRecord, correlation: str) -> Iterator[str]:
+def _curvature_and_result(sweep: SweepRecord, measure: Measure, correlation: str, identifier: str) -> Iterator[str]:
     """A point a run that has both, in the colour of its method (Zela et al. 2020, figure 4)."""
+    result = f"test {measure.result}"
     points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for run in sweep.finished:
-        eigenvalue, error = (drawable(run.value(name)) for name in ("dominant_eigenvalue", "test_error"))
-        if eigenvalue is not None and error is not None:
-            points.setdefault((_label(run), _setting(run)), []).append((eigenvalue, error))
-    names = list(dict.fromkeys(name for name, _ in points))
+        names = ("dominant_eigenvalue", f"test_{measure.result}")
+        eigenvalue, value = (drawable(run.value(name)) for name in names)
+        if eigenvalue is not None and value is not None:
+            points.setdefault((_label(run), _setting(run)), []).append((eigenvalue, value))
+    labels = list(dict.fromkeys(name for name, _ in points))
     groups = [
-        Points(name, setting, coordinates, COLOURS[names.index(name) % len(COLOURS)])
+        Points(name, setting, coordinates, COLOURS[labels.index(name) % len(COLOURS)])
         for (name, setting), coordinates in points.items()
     ]
     if groups:
-        chart = charts.scatter_chart("correlation", groups, ("dominant eigenvalue", "test error"), percent=True)
+        axes = ("dominant eigenvalue", result)
+        chart = charts.scatter_chart(identifier, groups, axes, percent=measure.percent)
         note = f"A point a run: the last eigenvalue up to the epoch whose genotype is returned. {correlation}"
-        yield f'<h2>Curvature and test error</h2><div class="wide">{card("All runs", chart, note)}</div>'
+        yield f'<h2>Curvature and {result}</h2><div class="wide">{card("All runs", chart, note)}</div>'
 
 
 def _setting(run: SweepRun) -> str:

@@ -11,7 +11,9 @@ import numpy as np
 from jaxdarts.errors import InputError
 from jaxdarts.reports import charts
 from jaxdarts.reports.charts import FIRST
+from jaxdarts.reports.evaluate import network_fact
 from jaxdarts.reports.graphs import CELL_NAMES
+from jaxdarts.reports.measure import plural
 from jaxdarts.reports.page import card, csv_text, render_plain_page, settings, table, versions_text, write_files
 from jaxdarts.reports.table_record import Entry, Table, read_table
 from jaxdarts.runs.progress import format_seconds
@@ -58,7 +60,9 @@ def _by_genotype(found: Table) -> list[tuple[Architecture, list[Entry]]]:
 
 def _csv(found: Table) -> str:
     """A row an architecture; errors are parts of one, several seeds' are separated by blanks."""
-    columns = ("test_errors", "valid_errors", "seeds", "parameters", "multiply_adds", "seconds", "genotype")
+    result = found.measure.result
+    columns = [f"{part}_{plural(result)}" for part in ("test", "valid")]
+    columns += ["seeds", "parameters", "multiply_adds", "seconds", "genotype"]
     rows = []
     least = min(found.errors.values())
     for rank, (genotype, entries) in enumerate(_by_genotype(found), start=1):
@@ -77,7 +81,7 @@ def _csv(found: Table) -> str:
                 genotype.to_text(),
             ]
         )
-    return csv_text(["rank", "test_error", "regret", *columns], rows)
+    return csv_text(["rank", f"test_{result}", "regret", *columns], rows)
 
 
 def _joined(values: Sequence[float | None]) -> str:
@@ -87,18 +91,17 @@ def _joined(values: Sequence[float | None]) -> str:
 def _page(found: Table) -> str:
     config, errors = found.config, found.errors
     count, trainings = found.space.num_genotypes(), len(found.entries)
-    best = next(iter(errors))
+    best, measure = next(iter(errors)), found.measure
+    text, names = measure.text, plural(measure.result)
     sentences = [f"{trainings} of {found.planned} trainings have ended."] if not found.is_finished else []
     sentences.append(
-        f"Test errors go from {min(errors.values()):.2%} to {max(errors.values()):.2%}, their median is "
-        f"{statistics.median(errors.values()):.2%}. The best have {cell_text(best, 'normal')} in the normal and "
-        f"{cell_text(best, 'reduce')} in the reduction cell."
+        f"Test {names} go from {text(min(errors.values()))} to {text(max(errors.values()))}, their median is "
+        f"{text(statistics.median(errors.values()))}. The best have {_cells_text(best)} cell."
     )
     values = np.array(list(errors.values()))
-    heights, edges = np.histogram(100 * values, bins=max(6, min(20, len(values))))
-    chart = charts.bar_chart(
-        "errors", (edges[:-1] + edges[1:]) / 2, heights, edges[1] - edges[0], "test error, %", FIRST, counts=True
-    )
+    heights, edges = np.histogram(measure.scale * values, bins=max(6, min(20, len(values))))
+    centres, width, axis = (edges[:-1] + edges[1:]) / 2, edges[1] - edges[0], f"test {measure.result}{measure.unit}"
+    chart = charts.bar_chart(names, centres, heights, width, axis, FIRST, counts=True)
     return render_plain_page(
         heading=f"All architectures of {found.space.name} on {config.get('dataset', 'unknown data')}",
         subheading=f"Table {found.name}",
@@ -106,7 +109,7 @@ def _page(found: Table) -> str:
             "Architectures": f"{len(errors)} of {count}",
             "Seeds": config.get("seeds"),
             "Data set": config.get("dataset"),
-            "Network": f"{config.get('cells')} cells, {config.get('channels')} channels",
+            **network_fact(config, best),
             "Epochs": config.get("epochs"),
             "Time": format_seconds(sum(entry.seconds for entry in found.entries)),
             "Device": config.get("device"),
@@ -114,22 +117,27 @@ def _page(found: Table) -> str:
         },
         outcome=" ".join(sentences),
         finished=found.is_finished,
-        sections=f'<div class="pair">{card("Test errors", chart, "How many architectures have which.")}</div>'
+        sections=f'<div class="pair">{card(f"Test {names}", chart, "How many architectures have which.")}</div>'
         f'<h2>Architectures</h2><div class="card scroll">{table(*_rows(found))}</div>'
         f'<h2>Settings</h2><div class="card scroll"><table>{settings(config)}</table></div>',
     )
 
 
+def _cells_text(genotype: Architecture) -> str:
+    names = {cell: CELL_NAMES[cell].lower().removesuffix(" cell") for cell in genotype.cell_types}
+    return " and ".join(f"{cell_text(genotype, cell)} in the {name}" for cell, name in names.items())
+
+
 def _rows(found: Table) -> tuple[list[str], list[list[str]]]:
     least, with_std = min(found.errors.values()), found.config.get("seeds", 1) > 1
-    rows = []
+    rows, text = [], found.measure.text
     for rank, (genotype, entries) in enumerate(_by_genotype(found), start=1):
         values = [entry.test_error for entry in entries]
-        std = [f"{statistics.stdev(values):.2%}" if len(values) > 1 else ""] if with_std else []
+        std = [text(statistics.stdev(values)) if len(values) > 1 else ""] if with_std else []
         error = found.errors[genotype]
         sizes = [f"{entries[0].parameters:,}", f"{entries[0].multiply_adds:,}"]
         cells = [cell_text(genotype, cell) for cell in found.space.cell_types]
-        rows.append([str(rank), f"{error:.2%}", *std, f"{error - least:.2%}", *sizes, *cells])
+        rows.append([str(rank), text(error), *std, text(error - least), *sizes, *cells])
     spread = ["Standard deviation"] if with_std else []
     cells = [CELL_NAMES[cell] for cell in found.space.cell_types]
-    return ["Rank", "Test error", *spread, "Regret", "Parameters", "Multiply-adds", *cells], rows
+    return ["Rank", f"Test {found.measure.result}", *spread, "Regret", "Parameters", "Multiply-adds", *cells], rows

@@ -14,25 +14,19 @@ from jaxdarts.forms import NUMBER
 from jaxdarts.json_files import raw_lines
 from jaxdarts.paths import is_file, is_folder
 from jaxdarts.reports.layouts import CONFIGS, FACTS
+from jaxdarts.reports.measure import Measure, measure_of
 from jaxdarts.runs.store import METRICS_FILE
 from jaxdarts.spaces import Architecture, CellSpace, genotype_from_json, space_from_json
 
 TABLE_FILE = "table.json"
-_NUMBERS = {
-    "seed": int,
-    "test_error": float,
-    "parameters": int,
-    "multiply_adds": int,
-    "train_loss": NUMBER,
-    "seconds": float,
-}
-_ENTRY = {"genotype": forms.genotype, "valid_error?": NUMBER, **_NUMBERS}
-_TABLE = {
-    **FACTS,
-    **CONFIGS["tabulate"],
-    "search_space": forms.space,
-    "entries": [_ENTRY],
-}
+_NUMBERS = {"seed": int, "parameters": int, "multiply_adds": int, "train_loss": NUMBER, "seconds": float}
+_TABLE = {**FACTS, **CONFIGS["tabulate"], "search_space": forms.space}
+
+
+def _entry_form(measure: Measure) -> dict[str, Any]:
+    """In the order in which a table is written."""
+    tested = {f"test_{measure.result}": float, f"valid_{measure.result}?": NUMBER}
+    return {"genotype": forms.genotype, **tested, **_NUMBERS}
 
 
 @dataclass(frozen=True)
@@ -41,16 +35,12 @@ class Entry:
 
     genotype: Architecture  # canonical
     seed: int
-    test_error: float  # after the last epoch, between 0 and 1
-    valid_error: float | None  # the same on the images held out; None if there are none
+    test_error: float  # after the last epoch, between 0 and 1; of another task what papers report, less is better
+    valid_error: float | None  # the same on the data held out; None if there are none
     train_loss: float | None  # mean over the last epoch
     parameters: int  # as `network_cost` counts them
     multiply_adds: int
     seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object, the genotype in it too."""
-        return {**vars(self), "genotype": self.genotype.to_json()}
 
 
 @dataclass(frozen=True)
@@ -72,9 +62,14 @@ class Table:
         """Whether every architecture has been trained with every seed."""
         return len(self.entries) == self.planned
 
+    @property
+    def measure(self) -> Measure:
+        """What its errors are."""
+        return measure_of(self.space)
+
     @cached_property
     def errors(self) -> dict[Architecture, float]:
-        """Test error by canonical genotype, the mean over seeds; the best first."""
+        """Test error, or another task's result, by canonical genotype, the mean over seeds; the best first."""
         found: dict[Architecture, list[float]] = {}
         for entry in self.entries:
             found.setdefault(entry.genotype, []).append(entry.test_error)
@@ -93,18 +88,21 @@ def read_table(path: str | Path) -> Table:
     path = Path(path) / TABLE_FILE if is_folder(path) else Path(path)
     if not is_file(path):
         raise InputError(f"table: cannot read {str(path)!r}: No such file; python -m jaxdarts.tabulate makes one")
-    content = forms.read_json(path, _TABLE, argument="table")
-    space = space_from_json(content["search_space"])
+    space = space_from_json(forms.read_json(path, _TABLE, argument="table")["search_space"])
+    measure = measure_of(space)
+    form = _entry_form(measure)
+    content = forms.read_json(path, {**_TABLE, "entries": [form]}, argument="table")
     lines = raw_lines(path.parent / METRICS_FILE, "table")
     newer = [
-        forms.parse_json(line, _ENTRY, path.parent / METRICS_FILE, "table", f"line {number}")
+        forms.parse_json(line, form, path.parent / METRICS_FILE, "table", f"line {number}")
         for number, line in enumerate(lines, start=1)
     ]
-    entries = tuple(_entry(entry) for entry in (newer or content["entries"]))
+    entries = tuple(_entry(entry, measure.result) for entry in (newer or content["entries"]))
     config = {name: value for name, value in content.items() if name != "entries"}
     return Table(path.resolve().parent.name, config, space, entries)
 
 
-def _entry(content: Mapping[str, Any]) -> Entry:
-    genotype = genotype_from_json(content["genotype"]).canonical()
-    return Entry(genotype, valid_error=content.get("valid_error"), **{name: content[name] for name in _NUMBERS})
+def _entry(content: Mapping[str, Any], result: str) -> Entry:
+    genotype, numbers = genotype_from_json(content["genotype"]).canonical(), {n: content[n] for n in _NUMBERS}
+    tested, held_out = content[f"test_{result}"], content.get(f"valid_{result}")
+    return Entry(genotype, test_error=tested, valid_error=held_out, **numbers)

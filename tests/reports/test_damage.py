@@ -20,6 +20,12 @@ from jaxdarts.reports.regret import write_regret
 from jaxdarts.reports.write import write_report
 from jaxdarts.runs.events import ROLL_BACK, STOP
 from jaxdarts.spaces import S5
+from tests.reports.language_runs import (
+    averaging_evaluation,
+    ended_search,
+    language_population,
+    language_sweep,
+)
 from tests.reports.test_evaluate import synthetic_evaluation
 from tests.reports.test_regret import synthetic_search, synthetic_table
 from tests.reports.test_search import DIAGNOSTICS, rewritten, synthetic_run
@@ -90,7 +96,11 @@ def regret(folder: Path) -> Path:
 
 
 KINDS: dict[str, Callable[[Path], Path]] = {
-    made.__name__: made for made in (search, evaluation, population, sweep, table, regret)
+    made.__name__: made
+    for made in (
+        *(search, evaluation, population, sweep, table, regret),
+        *(ended_search, averaging_evaluation, language_population, language_sweep),
+    )
 }
 VALUES = [
     None, True, -1, 0, 7, 2**70, 1e300, float("nan"), "", "x", "$_", "\ud800", [], [[]], [None], ["x"], {}, {"x": 1},

@@ -16,6 +16,7 @@ from jaxdarts.errors import InputError
 from jaxdarts.json_files import append_line
 from jaxdarts.report import main
 from jaxdarts.reports.charts import FIRST, SECOND
+from jaxdarts.reports.measure import measure_of
 from jaxdarts.reports.statistics import Estimate, best_by_validation, correlation, estimate
 from jaxdarts.reports.sweep import write_sweep_report
 from jaxdarts.reports.sweep_record import SweepRun, read_result
@@ -90,7 +91,7 @@ def test_correlation_and_its_interval() -> None:
 def test_the_best_seed_is_chosen_by_validation_only() -> None:
     def run(valid: float | None, held_out: float | None, test: float) -> SweepRun:
         result = {"valid_accuracy": valid, "held_out_accuracy": held_out, "test_error": test}
-        return SweepRun("run", {}, "done", None, result)
+        return SweepRun("run", {}, "done", None, result, measure=measure_of(S1))
 
     runs = [run(0.5, 0.8, 0.1), run(0.6, 0.9, 0.3), run(0.7, 0.9, 0.2)]
     assert best_by_validation(runs) == (runs[1], "held_out_accuracy")
