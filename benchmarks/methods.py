@@ -52,7 +52,7 @@ SAME_STEPS = ("darts-es", "darts-ada", "r-darts-l2", "r-darts-dp")
 def own_seconds(space_name: str, size_name: str, names: tuple[str, ...], repeats: int) -> dict[str, float]:
     """Median seconds of a step of each method. Run in a new process."""
     size, space = size_of(size_name), jd.load_space(space_name)
-    keep_freed_memory(size.batch, size.image, size.channels, size.cells)
+    keep_freed_memory(size.batch * size.image**2 * size.channels * size.cells)
     forms = {}
     for name in names:
         settings = jd.SearchConfig(

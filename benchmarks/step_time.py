@@ -83,7 +83,7 @@ def our_seconds(space: str, size_name: str, names: Sequence[str], repeats: int, 
     """Median seconds of our forms. Run in a new process."""
     size = size_of(size_name)
     if keep:
-        keep_freed_memory(size.batch, size.image, size.channels, size.cells)
+        keep_freed_memory(size.batch * size.image**2 * size.channels * size.cells)
     return interleaved_medians({name: make_ready(space, size, FORMS[name]()).step for name in names}, repeats)
 
 
@@ -91,7 +91,7 @@ def torch_seconds(space: str, size_name: str, repeats: int, keep: bool) -> dict[
     """Median seconds of PyTorch's forms, with the same settings of the allocator. Run in a new process."""
     size = size_of(size_name)
     if keep:
-        keep_freed_memory(size.batch, size.image, size.channels, size.cells)
+        keep_freed_memory(size.batch * size.image**2 * size.channels * size.cells)
     return interleaved_medians(torch_forms(space, size), repeats)
 
 

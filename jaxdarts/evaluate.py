@@ -1,4 +1,4 @@
-"""The command `python -m jaxdarts.evaluate`: how does a training run from a genotype to its test error?"""
+"""The command `python -m jaxdarts.evaluate`: how does a training run from a genotype to its test result?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from jaxdarts.runs.allocator import keep_freed_memory, restart_with_large_pages
+from jaxdarts.runs.allocator import keep_freed_memory, restart_with_large_pages, step_size
 from jaxdarts.runs.exit_codes import exit_code
 from jaxdarts.runs.messages import say
 
@@ -24,11 +24,14 @@ class EvaluationResult(NamedTuple):
     run_dir: Path
     metrics: list[dict[str, Any]]  # one record an epoch, as in metrics.jsonl
     state: SearchState  # after the last step
-    test_error: float | None  # after the last epoch, between 0 and 1: what the papers report; None: nothing was tested
-    best_epoch: int | None  # with the best validation accuracy, the first of equals; None if nothing was held out
-    best_test_error: float | None  # after that epoch
+    best_epoch: int | None  # the best on what was held out, the first of equals; None if nothing was
     parameters: int  # as `network_cost` counts them
-    multiply_adds: int
+    multiply_adds: int  # of one image, or of one word
+    # What the papers report, after the last epoch and after the best; None: nothing was tested, or it's another task's.
+    test_error: float | None = None  # of images, between 0 and 1
+    best_test_error: float | None = None
+    test_perplexity: float | None = None  # of text
+    best_test_perplexity: float | None = None
 
 
 def run_evaluation(
@@ -91,15 +94,17 @@ def choose_genotype(config: EvaluateConfig) -> Architecture:
     from jaxdarts.networks.macro import check_cells
     from jaxdarts.spaces import find_genotype, load_space
 
-    genotype = find_genotype(config.genotype, OPERATIONS)
-    if config.space is not None:
-        load_space(config.space, OPERATIONS).check_genotype(genotype)
-    check_cells(genotype.macro, config.cells)
+    space = None if config.space is None else load_space(config.space, OPERATIONS)
+    genotype = find_genotype(config.genotype, OPERATIONS, space)
+    if space is not None:
+        space.check_genotype(genotype)
+    if hasattr(config, "cells"):
+        check_cells(genotype.macro, config.cells)
     return genotype
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains the genotype that the flags name and prints its test error and size.
+    """Trains the genotype that the flags name and prints how well it does and its size.
 
     Returns:
       The exit code, as `exit_code` says.
@@ -111,7 +116,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     from jaxdarts.runs.command_line import parse_evaluate
 
     config, options = parse_evaluate(argv)
-    keep_freed_memory(config.batch_size, config.image_size, config.channels, config.cells)
+    keep_freed_memory(step_size(config))
     from jaxdarts.reports.write import report_line
     from jaxdarts.runs.compilation import quicken_compilation
     from jaxdarts.runs.processes import connect, is_first
@@ -122,12 +127,19 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     result = run_evaluation(config, run_dir, resume=options.resume)
     if not is_first():
         return
-    assert result.test_error is not None  # only None where there is nothing to test on
-    say(f"done: test error {result.test_error:.2%} after the last epoch")
+    is_text = result.test_perplexity is not None
+    what, unit = ("perplexity", "a word") if is_text else ("error", "an image")
+    last, best = getattr(result, f"test_{what}"), getattr(result, f"best_test_{what}")
+
+    def shown(value: float) -> str:
+        return f"test {what} {value:.2f}" if is_text else f"test {what} {value:.2%}"
+
+    say(f"done: {shown(last)} after the last epoch")
     if result.best_epoch is not None:
-        best = f"{result.best_epoch + 1}/{config.epochs}, the best by validation accuracy"
-        say(f"      test error {result.best_test_error:.2%} after epoch {best}")
-    say(f"      {result.parameters:,} parameters, {result.multiply_adds:,} multiply-adds an image")
+        by = "perplexity" if is_text else "accuracy"
+        epoch = f"{result.best_epoch + 1}/{config.epochs}, the best by validation {by}"
+        say(f"      {shown(best)} after epoch {epoch}")
+    say(f"      {result.parameters:,} parameters, {result.multiply_adds:,} multiply-adds {unit}")
     say(report_line(result.run_dir))
 
 

@@ -94,6 +94,11 @@ class Settings:
         raise NotImplementedError
 
     @classmethod
+    def every(cls) -> Sequence[Mapping[str, Any]]:
+        """Values with which there is every group that may ever be."""
+        return [{}]
+
+    @classmethod
     def defaults(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """The preset's values, where they are not the groups' own."""
         preset = values.get("preset", "quick")

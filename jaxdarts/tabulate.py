@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from jaxdarts.runs.allocator import keep_freed_memory, restart_with_large_pages
+from jaxdarts.runs.allocator import keep_freed_memory, restart_with_large_pages, step_size
 from jaxdarts.runs.exit_codes import exit_code
 from jaxdarts.runs.messages import say
 
@@ -98,7 +98,7 @@ def _tabulate(argv: Sequence[str] | None) -> None:
     from jaxdarts.runs.command_line import parse_tabulate
 
     config, options = parse_tabulate(argv)
-    keep_freed_memory(config.batch_size, config.image_size, config.channels, config.cells)
+    keep_freed_memory(step_size(config))
     from jaxdarts.reports.write import report_line
     from jaxdarts.runs.compilation import quicken_compilation
 

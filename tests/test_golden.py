@@ -1,7 +1,7 @@
 """Do networks and derivatives agree with the reference's PyTorch code, and does the checker tell when not?
 
-The files are copies of cases computed by the public reference codes (see tests/golden/check.py), the one of the full
-DARTS space without the quantities that take minutes to compile.
+The files are copies of cases computed by the public reference codes (see tests/golden/check.py), the one of S3 without
+gradients in the weights and second derivatives. Those of recurrent cells are in test_golden_text.py.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def test_search_network_of_nasbench201() -> None:
 @pytest.mark.slow
 def test_search_network_of_s3() -> None:
     found = run(GOLDEN / "search_s3.npz")
-    assert set(found) == SEARCH_QUANTITIES
+    assert set(found) == {"train_logits", "train_loss", "valid_logits", "valid_loss", "first_order", "genotype"}
     assert max(found.values()) < 1e-12, found
 
 
@@ -345,7 +345,7 @@ class TestCommand:
             ({"meta": "{"}, "meta is not JSON"),
             ({"meta": "[]"}, "meta is not a JSON object"),
             ({"meta": "{}", "x": 1.0}, "is neither"),
-            ({"meta": '{"space": "rnn"}', "params/a": 1.0, "alpha": 1.0}, "unknown space 'rnn'"),
+            ({"meta": '{"space": "rnn"}', "params/a": 1.0, "alpha": 1.0}, "no tensor 'encoder.weight' of a"),
             ({"meta": '{"space": "nasbench101"}', "params/a": 1.0, "alpha/normal": np.ones((2, 2))}, "unknown space"),
             (
                 {"meta": '{"space": "s3"}', "params/a": 1.0, "alpha/normal": np.ones((2, 3))},

@@ -45,7 +45,7 @@ MAY_IMPORT["tasks"] = {"spaces", "networks", "data"}
 MAY_IMPORT["methods"] = {"spaces", "networks", "bilevel", "curvature", "tasks"}
 MAY_IMPORT["plans"] = {*MAY_IMPORT["methods"], "methods", "nasbench201"}
 MAY_IMPORT["runs"] = {*MAY_IMPORT["plans"], "plans", "forms"}
-MAY_IMPORT["reports"] = {"spaces", "methods", "nasbench201", "plans", "runs", "forms"}
+MAY_IMPORT["reports"] = {"spaces", "methods", "tasks", "nasbench201", "plans", "runs", "forms"}
 COMMANDS = {"benchmark", "evaluate", "regret", "report", "search", "sweep", "tabulate"}
 
 

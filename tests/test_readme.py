@@ -30,6 +30,7 @@ from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.steps import cursors, make_steps
 from jaxdarts.runs.store import create, reopen
 from jaxdarts.runs.sweep.file import read_sweep
+from jaxdarts.settings import Settings
 from jaxdarts.spaces import load_space
 from jaxdarts.tasks.base import means
 from tests.methods.making import at_epoch, batches, started
@@ -177,8 +178,9 @@ def test_files_of_the_package_that_are_named_exist(document: str) -> None:
 
 @pytest.mark.parametrize("document", ["README.md", "docs/manual.md"])
 def test_flags_in_the_documents_exist(document: str) -> None:
-    known = {name for method in jaxdarts.METHODS for name in SearchConfig.names({"method": method})}
-    known |= {*EvaluateConfig.names({}), *TabulateConfig.names({}), *field_names(ProcessOptions), "help", "help_all"}
+    commands: tuple[type[Settings], ...] = (SearchConfig, EvaluateConfig, TabulateConfig)
+    known = {name for kind in commands for values in kind.every() for name in kind.names(values)}
+    known |= {*field_names(ProcessOptions), "help", "help_all"}
     known |= {f"no_{name}" for name in known}
     known |= {flag.removeprefix("--") for flag in FLAGS.values()}
     known |= {"sweep_dir", "jobs", "variants", "retry", "methods"}

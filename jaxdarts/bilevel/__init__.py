@@ -25,6 +25,7 @@ from jaxdarts.bilevel.penalties import (
 )
 from jaxdarts.bilevel.problem import Bilevel, HypergradientFn, HypergradientInfo, InnerStep, LossFn
 from jaxdarts.bilevel.products import alpha_product, apply_update, mixed_product, value_and_gradients
+from jaxdarts.bilevel.published_difference import published_difference
 from jaxdarts.bilevel.resting import resting
 from jaxdarts.bilevel.temperature import add_temperature_decay
 
@@ -51,9 +52,10 @@ __all__ = [
     "first_order",
     "get_hyperparameters",
     "mixed_product",
-    "resting",
     "neumann",
     "part",
+    "published_difference",
+    "resting",
     "set_hyperparameters",
     "unrolled",
     "value_and_gradients",

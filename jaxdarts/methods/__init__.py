@@ -30,7 +30,7 @@ from jaxdarts.methods.retraining import retraining
 from jaxdarts.methods.robust import R_DARTS_DP, R_DARTS_L2
 from jaxdarts.methods.sdarts import SDARTS_ADV, SDARTS_RS
 from jaxdarts.methods.snas import SNAS
-from jaxdarts.methods.verdict import History, RollBack, Stop, Verdict
+from jaxdarts.methods.verdict import Change, History, RollBack, Stop, Verdict
 
 METHODS: dict[str, MethodEntry] = {
     "darts": MethodEntry(gradient_method, "the strongest operations of alpha after the last epoch"),
@@ -72,6 +72,7 @@ __all__ = [
     "METHODS",
     "STOPPING_RULES",
     "Candidate",
+    "Change",
     "EarlyStop",
     "History",
     "Method",

@@ -21,7 +21,14 @@ Values: TypeAlias = dict[str, jax.Array]
 """What schedules set and a step reads, scalars: "drop_path", "temperature", ...; what is missing isn't compiled."""
 
 
-RANDOM_VALUES = ("drop_path", "skip_dropout")  # probabilities of what a network drops in training
+RANDOM_VALUES = ("drop_path", "skip_dropout", "dropout")  # by which a network drops something in training
+
+
+class Memories(NamedTuple):
+    """What a network carries from batch to batch of either part of the data: () where that is nothing."""
+
+    train: Any = ()
+    valid: Any = ()
 
 
 class View(NamedTuple):
@@ -93,17 +100,23 @@ class Problem:
         values: Values,
         batch: Batch,
         mask: jax.Array,
+        memory: Any = (),
         train: bool = False,
-    ) -> Totals:
-        """Sums over the examples where mask bool[B] holds, with these mixing weights.
+    ) -> tuple[Totals, Any]:
+        """Sums over the examples where mask bool[B] holds, with these mixing weights, and the memory after them.
 
         Normalised by the running statistics, or with `train` by those of the whole batch; nothing is dropped.
         """
         kept = {name: value for name, value in values.items() if name not in RANDOM_VALUES}
         # Random operations are random in evaluation too.
         context = Context(train, jax.random.key(0) if self.network.needs_key else None, kept)
-        outputs, _, _ = self.network.apply(params, stats, weights, batch, (), context)
-        return self.task.measure(outputs, batch, mask)
+        outputs, _, memory = self.network.apply(params, stats, weights, batch, memory, context)
+        return self.task.measure(outputs, batch, mask), memory
+
+    def memories(self) -> Memories:
+        """What is carried from batch to batch, at the start."""
+        start = self.network.memory(self.network.width)
+        return Memories(start, start)
 
     def needs_key(self, values: Collection[str]) -> bool:
         """Whether a step with these scheduled values is random."""
@@ -128,7 +141,7 @@ class SearchState:
 
     params: Any  # w: the network's weights
     stats: Any  # running statistics of its batch norms
-    memory: Any  # what the network carries between its batches; () where that is nothing
+    memory: Memories
     alpha: Alpha  # of the relaxation; {} where nothing is searched
     opt_state: optax.OptState  # of w; learning rate and L2 are traced values inside
     alpha_opt_state: optax.OptState
@@ -196,6 +209,8 @@ class Method(NamedTuple):
     learns: frozenset[str] = frozenset({"params", "alpha"})  # which of these the steps train; others aren't measured
     derive: Derive = strongest  # the genotype that mean weights and alpha stand for
     choose: Choose | None = None  # the result, best first; None: the genotype derived
+    as_measured: Callable[[SearchState], SearchState] = lambda state: state  # with the weights that are measured
+    restarts: int = 0  # how often a run may go back to its newest checkpoint where a loss is not finite
 
 
 class Ingredients(NamedTuple):
@@ -204,6 +219,10 @@ class Ingredients(NamedTuple):
     problem: Problem
     settings: Any  # every setting of the run and of the method, by its name
     around: Callable[[Relaxation], Relaxation] = lambda relaxation: relaxation  # put around the method's own
+
+
+CLASSIFICATION_ONLY = ("classification",)
+"""Of methods that need cells with channels, or batches whose examples can be joined."""
 
 
 class MethodEntry(NamedTuple):
@@ -224,6 +243,7 @@ class MethodEntry(NamedTuple):
     # Of a method that searches in stages: what the stages are, by their names, where they aren't all like this.
     stages: Mapping[str, MethodEntry] = {}
     instead: Mapping[str, str] = {}  # common settings that have no effect -> its own that says the same
+    tasks: Collection[str] = ("classification", "language")  # names in `tasks.TASKS`
     in_stages: bool = False  # whether it searches in stages, by a plan of its own
     check_space: Callable[[Any, CellSpace], None] = lambda settings, space: None
     """(settings, space): raises InputError where they don't go with it"""

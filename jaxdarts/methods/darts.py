@@ -10,9 +10,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdarts.bilevel import Bilevel, HypergradientFn, InnerStep, Parts, apply_update, value_and_gradients
+from jaxdarts.bilevel import (
+    Bilevel,
+    HypergradientFn,
+    InnerStep,
+    Parts,
+    apply_update,
+    get_hyperparameters,
+    set_hyperparameters,
+    value_and_gradients,
+)
 from jaxdarts.bilevel.loops import cond
-from jaxdarts.methods.base import Method, Problem, Schedule, SearchState, Seen, View
+from jaxdarts.methods.base import Memories, Method, Problem, Schedule, SearchState, View
 from jaxdarts.methods.relaxations import Alpha
 from jaxdarts.tasks.base import Batch, Totals
 
@@ -56,32 +65,34 @@ def darts(
 
     def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, Totals]:
         train_key, valid_key = step_keys(state.key, state.step) if needs_key else (None, None)
-        train = View(train_batch, state.stats, state.memory, state.values, train_key)
-        valid = View(valid_batch, state.stats, state.memory, state.values, valid_key)
+        train = View(train_batch, state.stats, state.memory.train, state.values, train_key)
+        valid = View(valid_batch, state.stats, state.memory.valid, state.values, valid_key)
         params, opt_state, alpha, alpha_opt_state = state.params, state.opt_state, state.alpha, state.alpha_opt_state
 
         def step_on_alpha() -> Any:
-            step = InnerStep(virtual_step, opt_state)
+            step = InnerStep(virtual_step, at_rate(problem, opt_state, train_batch))
             gradient, info = hypergradient(bilevel, step, params, alpha, train, valid)
-            return info.valid_loss, gradient, *apply_update(alpha_optimiser, gradient, alpha_opt_state, alpha)
+            update = apply_update(alpha_optimiser, gradient, alpha_opt_state, alpha)
+            return info.valid_loss, info.aux.memory, gradient, *update
 
         def rest() -> Any:
             nothing = jax.tree.map(jnp.zeros_like, alpha)
-            return jnp.zeros_like(loss), nothing, alpha, alpha_opt_state
+            return jnp.zeros_like(loss), state.memory.valid, nothing, alpha, alpha_opt_state
 
         count = jnp.ones((), jnp.int32)
         if not weights_first:
-            outer_loss, alpha_gradient, alpha, alpha_opt_state = step_on_alpha()
+            outer_loss, memory, alpha_gradient, alpha, alpha_opt_state = step_on_alpha()
         seen_alpha = alpha if perturb is None else perturb(problem, state, alpha, train)
         (loss, seen), (gradient, _) = value_and_gradients(inner, params, seen_alpha, train)
-        params, opt_state = apply_update(weight_optimiser, gradient, opt_state, params)
+        params, opt_state = step_on_weights(problem, weight_optimiser, gradient, opt_state, params, train_batch)
         if weights_first and alpha_every == 1:
-            outer_loss, alpha_gradient, alpha, alpha_opt_state = step_on_alpha()
+            outer_loss, memory, alpha_gradient, alpha, alpha_opt_state = step_on_alpha()
         elif weights_first:
             is_due = (state.step + 1) % alpha_every == 0
-            outer_loss, alpha_gradient, alpha, alpha_opt_state = cond(is_due, step_on_alpha, rest)
+            outer_loss, memory, alpha_gradient, alpha, alpha_opt_state = cond(is_due, step_on_alpha, rest)
             count = is_due.astype(jnp.int32)
-        new_state = advanced(state, seen, params, opt_state, alpha, alpha_opt_state)
+        memories = Memories(seen.memory, memory)
+        new_state = advanced(state, seen.stats, memories, params, opt_state, alpha, alpha_opt_state)
         return new_state, report(problem, seen.totals, outer_loss, alpha_gradient, count)
 
     init = initial(problem, weight_optimiser, alpha_optimiser, values)
@@ -108,20 +119,51 @@ def initial(
             step_key,
             alpha_opt_state=alpha_optimiser.init(alpha),
             values=values,
+            memory=problem.memories(),
         )
 
     return init
 
 
+def at_rate(problem: Problem, opt_state: optax.OptState, batch: Batch) -> optax.OptState:
+    """The state of the optimiser of w with the learning rate that a batch asks for, where the task's batches do."""
+    if problem.task.rate is None:
+        return opt_state
+    rate = get_hyperparameters(opt_state)["learning_rate"] * problem.task.rate(batch)
+    return set_hyperparameters(opt_state, learning_rate=rate)
+
+
+def step_on_weights(
+    problem: Problem,
+    optimiser: optax.GradientTransformation,
+    gradient: Any,
+    opt_state: optax.OptState,
+    params: Any,
+    batch: Batch,
+) -> tuple[Any, optax.OptState]:
+    """The weights after a step with the learning rate that the batch asks for, and the optimiser's new state."""
+    params, new_state = apply_update(optimiser, gradient, at_rate(problem, opt_state, batch), params)
+    if problem.task.rate is not None:
+        scheduled = get_hyperparameters(opt_state)["learning_rate"]
+        new_state = set_hyperparameters(new_state, learning_rate=scheduled)
+    return params, new_state
+
+
 def advanced(
-    state: SearchState, seen: Seen, params: Any, opt_state: Any, alpha: Alpha, alpha_opt_state: Any
+    state: SearchState,
+    stats: Any,
+    memory: Memories,
+    params: Any,
+    opt_state: Any,
+    alpha: Alpha,
+    alpha_opt_state: Any,
 ) -> SearchState:
     """The state after a step; what schedules set, the key and what a method carries beside stay."""
     return dataclasses.replace(
         state,
         params=params,
-        stats=seen.stats,
-        memory=seen.memory,
+        stats=stats,
+        memory=memory,
         alpha=alpha,
         opt_state=opt_state,
         alpha_opt_state=alpha_opt_state,
@@ -150,6 +192,7 @@ def make_state(
     alpha_opt_state: optax.OptState = (),
     method_state: Any = (),
     values: tuple[str, ...] = (),
+    memory: Memories | None = None,
 ) -> SearchState:
     """The state before the first step; every value is 0 until its schedule sets it."""
     leaves = jax.tree.leaves((params, alpha))
@@ -157,7 +200,7 @@ def make_state(
     return SearchState(
         params=params,
         stats=stats,
-        memory=(),
+        memory=memory or Memories(),
         alpha=alpha,
         opt_state=opt_state,
         alpha_opt_state=alpha_opt_state,

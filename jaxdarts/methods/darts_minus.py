@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from jaxdarts.checks import at_least
-from jaxdarts.methods.base import Ingredients, Method, MethodEntry
+from jaxdarts.methods.base import CLASSIFICATION_ONLY, Ingredients, Method, MethodEntry
 from jaxdarts.methods.parts import gradient_method
 from jaxdarts.settings import Group
 
@@ -63,4 +63,5 @@ DARTS_MINUS = MethodEntry(
     defaults={"": {"hypergradient": "first_order"}},
     draws={"auxiliary_skip": "Coefficient of the auxiliary skip connections"},
     network=lambda settings: {"auxiliary_skip": True},
+    tasks=CLASSIFICATION_ONLY,
 )

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdarts.checks import Check, at_least, positive
 from jaxdarts.errors import InputError
-from jaxdarts.methods.base import Derive, Ingredients, Method, MethodEntry, Schedule
+from jaxdarts.methods.base import CLASSIFICATION_ONLY, Derive, Ingredients, Method, MethodEntry, Schedule
 from jaxdarts.methods.parts import gradient_method, warm_up_epochs
 from jaxdarts.methods.relaxations import Alpha, Mixing, Relaxation, numpy_softmax, tempered
 from jaxdarts.methods.schedules import TEMPERATURE_SCHEDULES
@@ -284,6 +284,7 @@ OPERATION_STAGE = MethodEntry(
     _SAYS,
     mixing=Mixing("Softmax of {} over an edge's candidates with weights, and over those without", _numpy_grouped),
     network=_NETWORK,
+    tasks=CLASSIFICATION_ONLY,
 )
 TOPOLOGY_STAGE = MethodEntry(
     build_topology,
@@ -296,6 +297,7 @@ TOPOLOGY_STAGE = MethodEntry(
         _numpy_edges,
     ),
     network=_NETWORK,
+    tasks=CLASSIFICATION_ONLY,
 )
 STAGES = {"operations": OPERATION_STAGE, "topology": TOPOLOGY_STAGE}
 BUILDERS: Mapping[str, Callable[..., Method]] = {"operations": build_operations, "topology": build_topology}

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdarts.methods.base import Ingredients, Method, MethodEntry
+from jaxdarts.methods.base import CLASSIFICATION_ONLY, Ingredients, Method, MethodEntry
 from jaxdarts.methods.parts import gradient_method
 from jaxdarts.methods.relaxations import Alpha, Relaxation, tempered
 from jaxdarts.methods.sampling import Draw, drawn_as, log_probabilities, one_hot_largest, soft_sample, standard_gumbel
@@ -85,4 +85,5 @@ DSNAS = MethodEntry(
         # Half of a batch of 64 from each part of the data.
         "paper": {"epochs": 150, "batch_size": 32},
     },
+    tasks=CLASSIFICATION_ONLY,
 )

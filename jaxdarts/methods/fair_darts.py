@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdarts.bilevel import add_penalty
 from jaxdarts.checks import Check, at_least
-from jaxdarts.methods.base import Derive, Ingredients, Method, MethodEntry, strengths, strongest
+from jaxdarts.methods.base import CLASSIFICATION_ONLY, Derive, Ingredients, Method, MethodEntry, strengths, strongest
 from jaxdarts.methods.parts import gradient_method
 from jaxdarts.methods.relaxations import Alpha, Mixing, Relaxation, tempered
 from jaxdarts.networks.supernet import Weights
@@ -180,4 +180,5 @@ FAIR_DARTS = MethodEntry(
     },
     # As a hyperbolic tangent, which no alpha makes overflow.
     mixing=Mixing("Sigmoid of {}, each operation by itself", lambda alpha, names: 0.5 + 0.5 * np.tanh(0.5 * alpha)),
+    tasks=CLASSIFICATION_ONLY,
 )

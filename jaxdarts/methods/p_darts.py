@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdarts.checks import at_least
 from jaxdarts.errors import InputError
-from jaxdarts.methods.base import Derive, Ingredients, Method, MethodEntry, Schedule, strengths
+from jaxdarts.methods.base import CLASSIFICATION_ONLY, Derive, Ingredients, Method, MethodEntry, Schedule, strengths
 from jaxdarts.methods.parts import gradient_method, warm_up_epochs
 from jaxdarts.methods.relaxations import Alpha, numpy_softmax
 from jaxdarts.networks.supernet import Weights
@@ -261,4 +261,5 @@ P_DARTS = MethodEntry(
     instead={"cells": "stage_cells"},
     check_space=_check_space,
     in_stages=True,
+    tasks=CLASSIFICATION_ONLY,
 )

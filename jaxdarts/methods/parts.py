@@ -18,6 +18,7 @@ from jaxdarts.bilevel import (
     add_temperature_decay,
     alpha_optimiser,
     clip_by_global_norm,
+    published_difference,
     resting,
     weight_optimiser,
 )
@@ -39,6 +40,10 @@ EARLY_STOPPING: dict[str, Callable[[Method, Any], Method]] = {
     ),
 }
 """What happens when the curvature has grown too far, by the setting's name."""
+
+
+DROPOUTS = ("dropout_output", "dropout_hidden", "dropout_x", "dropout_input", "dropout_embedding")
+"""Settings of text networks."""
 
 
 def gradient_method(ingredients: Ingredients, relaxation: Relaxation | None = None, **options: Any) -> Method:
@@ -99,6 +104,8 @@ def _weights(settings: Any, clip_norm: float | None) -> optax.GradientTransforma
 
 def hypergradient(settings: Any) -> HypergradientFn:
     """The hypergradient with its settings."""
+    if getattr(settings, "published_difference", False):
+        return published_difference(settings.finite_difference_radius, settings.clip_norm)
     own: dict[str, dict[str, Any]] = {
         "finite_difference": {"radius": settings.finite_difference_radius},
         "unrolled": {"steps": settings.unrolled_steps},
@@ -134,15 +141,30 @@ def architecture(
 
 def weight_values(settings: Any) -> tuple[str, ...]:
     """The scheduled values that a step on the weights reads."""
-    return ("drop_path",) if settings.drop_path > 0 else ()
+    names = ("drop_path",) if getattr(settings, "drop_path", 0.0) > 0 else ()
+    return (*names, "dropout") if any(getattr(settings, name, 0.0) > 0 for name in DROPOUTS) else names
 
 
 def weight_schedules(settings: Any) -> dict[str, Schedule]:
-    """The learning rate's cosine, and drop path's ramp to its greatest in the last epoch, as the reference has them."""
-    return {
-        "weights/learning_rate": schedules.cosine(settings.learning_rate, settings.learning_rate_min, settings.epochs),
-        "drop_path": schedules.ramp(settings.drop_path, max(settings.epochs - 1, 1)),
-    }
+    """The learning rate's cosine, and drop path's ramp to its greatest in the last epoch, as the reference has them.
+
+    Of text the value "dropout", by which all probabilities of dropout are multiplied, is 1 in every epoch.
+    """
+    found = {"weights/learning_rate": learning_rate(settings)}
+    if hasattr(settings, "drop_path"):
+        found["drop_path"] = schedules.ramp(settings.drop_path, max(settings.epochs - 1, 1))
+    return found | dropout_schedule(settings)
+
+
+def dropout_schedule(settings: Any) -> dict[str, Schedule]:
+    """Of text, what all probabilities of dropout are multiplied by: 1 in every epoch."""
+    return {"dropout": lambda epoch: 1.0} if hasattr(settings, DROPOUTS[0]) else {}
+
+
+def learning_rate(settings: Any) -> Schedule:
+    """Of w: a cosine from its greatest to its least; the same all the time where there is no least."""
+    least = settings.learning_rate if settings.learning_rate_min is None else settings.learning_rate_min
+    return schedules.cosine(settings.learning_rate, least, settings.epochs)
 
 
 def alpha_schedules(settings: Any) -> dict[str, Schedule]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jaxdarts.methods.base import MethodEntry
+from jaxdarts.methods.base import CLASSIFICATION_ONLY, MethodEntry
 from jaxdarts.methods.parts import gradient_method
 
 # Cost: in the epochs in which alpha rests its gradient is computed all the same.
@@ -24,4 +24,5 @@ PC_DARTS = MethodEntry(
             "alpha_learning_rate": 6e-4,
         },
     },
+    tasks=CLASSIFICATION_ONLY,
 )

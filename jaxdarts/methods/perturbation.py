@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdarts.checks import Check, at_least
+from jaxdarts.errors import InputError
 from jaxdarts.methods.base import Derive, MethodEntry, strongest
 from jaxdarts.methods.fair_darts import above
 from jaxdarts.methods.parts import gradient_method
@@ -276,9 +277,31 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "quick": {"projection_interval": 1},
     "paper/nasbench201": {"epochs": 100},
 }
-DARTS_PT = MethodEntry(gradient_method, SAYS, settings=(Projection,), defaults=_DEFAULTS, in_stages=True)
+
+
+def _check_space(settings: Any, space: CellSpace) -> None:
+    """A node that reads one state needs one that gives something."""
+    if settings.projection_none and space.edges_kept == 1:
+        raise InputError(
+            f"projection_none cannot be used in space {space.name!r}, whose nodes keep one edge, which `none` would "
+            "leave out"
+        )
+
+
+DARTS_PT = MethodEntry(
+    gradient_method,
+    SAYS,
+    settings=(Projection,),
+    defaults=_DEFAULTS,
+    in_stages=True,
+    check_space=_check_space,
+)
 SDARTS_RS_PT = SDARTS_RS._replace(
-    says=SAYS, settings=(*SDARTS_RS.settings, Projection), defaults=_DEFAULTS, in_stages=True
+    says=SAYS,
+    settings=(*SDARTS_RS.settings, Projection),
+    defaults=_DEFAULTS,
+    in_stages=True,
+    check_space=_check_space,
 )
 BASES = {"darts-pt": "darts", "sdarts-rs-pt": "sdarts-rs"}
 """Which method searches first, by the name of the one with the selection."""

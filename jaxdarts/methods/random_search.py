@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxdarts.bilevel import Parts, apply_update, part
+from jaxdarts.bilevel import Parts, part
 from jaxdarts.bilevel.problem import LossFn
 from jaxdarts.checks import at_least
 from jaxdarts.errors import InputError
@@ -27,7 +27,7 @@ from jaxdarts.methods.base import (
     SearchState,
     View,
 )
-from jaxdarts.methods.darts import make_state, step_keys, train_totals
+from jaxdarts.methods.darts import make_state, step_keys, step_on_weights, train_totals
 from jaxdarts.methods.parts import weight_schedules, weight_values, weights
 from jaxdarts.methods.relaxations import as_given
 from jaxdarts.methods.verdict import History, Stop
@@ -117,20 +117,23 @@ def random_ws(
         network_key, sample_key, step_key = jax.random.split(key, 3)
         params, stats = problem.network.init(network_key)
         opt_state = weight_optimiser.init(params)
-        return make_state(params, stats, sample(sample_key), opt_state, step_key, values=values)
+        memory = problem.memories()
+        return make_state(params, stats, sample(sample_key), opt_state, step_key, values=values, memory=memory)
 
     def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, Totals]:
         sample_key, loss_key = step_keys(state.key, state.step)
         weights = sample(sample_key)
         key = loss_key if problem.needs_key(values) else None
-        view = View(train_batch, state.stats, state.memory, state.values, key)
+        view = View(train_batch, state.stats, state.memory.train, state.values, key)
         (_, seen), gradient = _value_and_gradient(inner, state.params, weights, view)
-        params, opt_state = apply_update(weight_optimiser, gradient, state.opt_state, state.params)
+        params, opt_state = step_on_weights(
+            problem, weight_optimiser, gradient, state.opt_state, state.params, train_batch
+        )
         new_state = dataclasses.replace(
             state,
             params=params,
             stats=seen.stats,
-            memory=seen.memory,
+            memory=state.memory._replace(train=seen.memory),
             alpha=weights,
             opt_state=opt_state,
             step=state.step + 1,

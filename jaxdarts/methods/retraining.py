@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdarts.bilevel import apply_update
 from jaxdarts.methods.base import Method, Problem, Schedule, SearchState, View
-from jaxdarts.methods.darts import make_state, train_totals
+from jaxdarts.methods.darts import make_state, step_on_weights, train_totals
 from jaxdarts.tasks.base import Batch, Totals
 
 
@@ -38,15 +37,21 @@ def retraining(
     def init(key: jax.Array) -> SearchState:
         network_key, step_key = jax.random.split(key)
         params, stats = problem.network.init(network_key)
-        return make_state(params, stats, {}, optimiser.init(params), step_key, values=values)
+        memory = problem.memories()
+        return make_state(params, stats, {}, optimiser.init(params), step_key, values=values, memory=memory)
 
     def step(state: SearchState, batch: Batch, valid_batch: Batch = None) -> tuple[SearchState, Totals]:
         key = jax.random.fold_in(state.key, state.step) if problem.needs_key(values) else None
-        view = View(batch, state.stats, state.memory, state.values, key)
+        view = View(batch, state.stats, state.memory.train, state.values, key)
         (_, seen), gradient = jax.value_and_grad(partial(inner, alpha={}, view=view), has_aux=True)(state.params)
-        params, opt_state = apply_update(optimiser, gradient, state.opt_state, state.params)
+        params, opt_state = step_on_weights(problem, optimiser, gradient, state.opt_state, state.params, batch)
         new_state = dataclasses.replace(
-            state, params=params, stats=seen.stats, memory=seen.memory, opt_state=opt_state, step=state.step + 1
+            state,
+            params=params,
+            stats=seen.stats,
+            memory=state.memory._replace(train=seen.memory),
+            opt_state=opt_state,
+            step=state.step + 1,
         )
         totals = train_totals(problem, seen.totals)
         return new_state, {**totals, "gradient_norm": (optax.tree.norm(gradient), jnp.ones((), jnp.int32))}

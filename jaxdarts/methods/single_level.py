@@ -38,11 +38,11 @@ def single_level(
 
     def step(state: SearchState, train_batch: Batch, valid_batch: Batch) -> tuple[SearchState, Totals]:
         key = step_keys(state.key, state.step)[0] if needs_key else None
-        view = View(_joined(train_batch, valid_batch), state.stats, state.memory, state.values, key)
+        view = View(_joined(train_batch, valid_batch), state.stats, state.memory.train, state.values, key)
         (loss, seen), (gradient, alpha_gradient) = value_and_gradients(inner, state.params, state.alpha, view)
         params, opt_state = apply_update(weight_optimiser, gradient, state.opt_state, state.params)
         alpha, alpha_opt_state = apply_update(alpha_optimiser, alpha_gradient, state.alpha_opt_state, state.alpha)
-        new_state = advanced(state, seen, params, opt_state, alpha, alpha_opt_state)
+        new_state = advanced(state, seen.stats, state.memory, params, opt_state, alpha, alpha_opt_state)
         return new_state, report(problem, seen.totals, loss, alpha_gradient, jnp.ones((), jnp.int32))
 
     init = initial(problem, weight_optimiser, alpha_optimiser, values)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdarts.checks import at_least, positive
-from jaxdarts.methods.base import Ingredients, Method, MethodEntry, Problem
+from jaxdarts.methods.base import CLASSIFICATION_ONLY, Ingredients, Method, MethodEntry, Problem
 from jaxdarts.methods.parts import gradient_method
 from jaxdarts.methods.relaxations import Alpha, Relaxation, tempered
 from jaxdarts.methods.sampling import Draw, drawn_as, soft_sample, standard_gumbel
@@ -144,4 +144,5 @@ SNAS = MethodEntry(
         "paper": {"epochs": 150, "batch_size": 32, "drop_path": 0.3},
     },
     draws={TEMPERATURE: "Temperature of the samples"},
+    tasks=CLASSIFICATION_ONLY,
 )

@@ -1,4 +1,4 @@
-"""What may a method decide when an epoch has ended? To go on, to stop, or to go back: the run obeys."""
+"""What may a method decide when an epoch has ended? To go on, perhaps otherwise, to stop or go back: the run obeys."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ class RollBack(NamedTuple):
     changes: Mapping[str, float]  # by the names of `Method.schedules`, such as "weights/l2"
 
 
-Verdict = Stop | RollBack | None  # None: go on
+class Change(NamedTuple):
+    """Go on from here with other values, which no schedule sets."""
+
+    values: Mapping[str, float]  # by their names in `SearchState.values`
+
+
+Verdict = Stop | RollBack | Change | None  # None: go on
 
 
 def go_on(history: History) -> Verdict:

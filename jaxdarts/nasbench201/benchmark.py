@@ -18,7 +18,7 @@ def find_benchmark(settings: Any, space: CellSpace) -> Benchmark | None:
     Raises:
       InputError: it cannot be read, or was asked for with a space that it isn't about.
     """
-    if settings.benchmark is None:
+    if getattr(settings, "benchmark", None) is None:
         path = os.environ.get(ENVIRONMENT_VARIABLE)
         return Benchmark.load(path) if path and space == NASBENCH201 else None
     if space != NASBENCH201:

@@ -32,6 +32,9 @@ class Network(NamedTuple):
     dtype: Any  # of weights and statistics
     module: Any  # the Flax module
     example_shape: tuple[int, ...] = ()  # of one example
+    memory: Callable[[int], Any] = lambda examples: ()
+    """(examples side by side) -> what is carried from batch to batch, at the start"""
+    width: int = 0  # examples side by side in training, where memory is carried
 
 
 class Scores(NamedTuple):

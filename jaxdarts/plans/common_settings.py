@@ -10,6 +10,7 @@ from jaxdarts.checks import Check, at_least, positive, unit
 from jaxdarts.errors import InputError
 from jaxdarts.settings import Group
 
+POPULATION_MAPPINGS = ("auto", "vmap", "map")
 PRECISIONS = ("float32", "float64", "bfloat16")
 PAPER_DATA: Mapping[str, Any] = {"dataset": "cifar10", "image_size": None, "limit": None, "crop_padding": 4}
 
@@ -20,8 +21,8 @@ class Sgd(Group):
 
     learning_rate: float = 0.025
     """Learning rate of the weights in the first epoch."""
-    learning_rate_min: float = 0.0
-    """Where the cosine schedule of the learning rate ends."""
+    learning_rate_min: float | None = 0.0
+    """Where the cosine schedule of the learning rate ends; None: it stays what it is."""
     momentum: float = 0.9
     """Momentum of the weights' SGD."""
     nesterov: bool = False
@@ -38,7 +39,7 @@ class Sgd(Group):
 
     def check(self) -> None:
         """Refuses a schedule that rises."""
-        if self.learning_rate_min > self.learning_rate:
+        if self.learning_rate_min is not None and self.learning_rate_min > self.learning_rate:
             raise InputError(
                 f"learning_rate_min must be at most learning_rate ({self.learning_rate}); got {self.learning_rate_min}"
             )

@@ -8,24 +8,26 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxdarts.keys import run_keys
+from jaxdarts.methods.averaging import AVERAGING, averaged
 from jaxdarts.methods.base import Method, Problem, SearchState
-from jaxdarts.methods.parts import weight_values, weights
+from jaxdarts.methods.parts import dropout_schedule, learning_rate, weight_values, weights
 from jaxdarts.methods.relaxations import as_given
 from jaxdarts.methods.retraining import retraining
-from jaxdarts.methods.schedules import cosine, ramp
+from jaxdarts.methods.schedules import ramp
 from jaxdarts.networks import NetworkCost
-from jaxdarts.networks.macro import cells_text
 from jaxdarts.plans import observers
 from jaxdarts.plans.base import Built, Experiment, Moment, Observer, Outcome, Plan, Record, Stage
 from jaxdarts.plans.judge import Measurer
+from jaxdarts.plans.search import epochs_text
 from jaxdarts.precision import working_dtype
 from jaxdarts.sharding import data_mesh
 from jaxdarts.spaces import Architecture
 from jaxdarts.spaces.files import GENOTYPE_FILE
 from jaxdarts.tasks import kind_of
-from jaxdarts.tasks.base import Task, better
+from jaxdarts.tasks.base import Stream, Task, better, with_derived
 
 RESULT_FILE = "result.json"
+RESTARTS = 10  # of a text network's training, with other masks each time
 
 
 class Training(NamedTuple):
@@ -38,6 +40,10 @@ class Training(NamedTuple):
     init: Callable[[jax.Array], SearchState]  # the method's, jitted
     measurer: Measurer
     cost: NetworkCost
+
+    def measure(self, stream: Stream, state: SearchState) -> dict[str, float]:
+        """Every metric's mean over a part, with the weights that count."""
+        return self.measurer(stream, self.method.as_measured(state))
 
 
 class Trained(NamedTuple):
@@ -90,11 +96,16 @@ def prepare(settings: Any, genotype: Architecture, data: Any) -> Training:
     task = kind.training(data, settings, dtype)
     network = kind.discrete(genotype, data, settings, dtype)
     problem = Problem(None, network, task, as_given())
-    schedules = {
-        "weights/learning_rate": cosine(settings.learning_rate, settings.learning_rate_min, settings.epochs),
-        "drop_path": ramp(settings.drop_path, settings.epochs),
-    }
-    method = retraining(problem, optimiser=weights(settings), values=weight_values(settings), schedules=schedules)
+    schedules = {"weights/learning_rate": learning_rate(settings), **dropout_schedule(settings)}
+    if hasattr(settings, "drop_path"):
+        schedules["drop_path"] = ramp(settings.drop_path, settings.epochs)
+    patience, own = getattr(settings, "averaging_patience", None), {"values": weight_values(settings)}
+    if patience is None:
+        method = retraining(problem, optimiser=weights(settings), schedules=schedules, **own)
+    else:
+        method = averaged(problem, optimiser=weights(settings), schedules=schedules, patience=patience, **own)
+    if hasattr(settings, "averaging_patience"):
+        method = method._replace(restarts=RESTARTS)
     cost = kind.cost(genotype, data, settings)
     return Training(settings, genotype, task, method, jax.jit(method.init), Measurer(problem, data.mesh), cost)
 
@@ -119,20 +130,22 @@ def each_epoch(training: Training) -> list[Observer]:
     names = [*(f"train_{name}" for name in task.metrics), "auxiliary_loss"]
     names += [f"{part}_{name}" for part in ("valid", "test") for name in task.metrics]
     has_head = bool(getattr(training.method.problem.network.module, "auxiliary", False))
+    averages = getattr(settings, "averaging_patience", None) is not None
 
     def known(moment: Moment) -> Mapping[str, Any]:
-        found = {name: moment.record.get(name) for name in [*names, "gradient_norm"]}
+        means = with_derived(task.metrics, moment.record, "train_")
+        found = {name: means.get(name) for name in [*names, "gradient_norm"]}
         return found if has_head else {**found, "auxiliary_loss": None}
 
     def test(moment: Moment) -> Mapping[str, Any]:
         best = best_epoch([*moment.history, moment.record], task) == moment.epoch
         if not (best or (moment.epoch + 1) % settings.test_every == 0 or moment.last) or task.test is None:
             return {}
-        return {f"test_{name}": v for name, v in training.measurer(task.test, moment.state).items()}
+        return {f"test_{name}": v for name, v in training.measure(task.test, moment.state).items()}
 
-    valid = [observers.part_measured(training.measurer, task.valid, "valid", task)] if task.valid is not None else []
+    valid = [observers.part_measured(training.measure, task.valid, "valid", task)] if task.valid is not None else []
     told = observers.values_told(training.method.schedules, ("learning_rate", "drop_path"))
-    return [known, *valid, test, told]
+    return [known, *valid, test, told, *([observers.value_told(AVERAGING)] if averages else [])]
 
 
 def best_epoch(records: Sequence[Record], task: Task) -> int | None:
@@ -150,6 +163,11 @@ def result_of(task: Task, record: Record, part: str = "test") -> float | None:
     if record.get(f"{part}_{task.objective}") is None:
         return None
     return task.result[1]({name: record[f"{part}_{name}"] for name in task.metrics})
+
+
+def result_text(task: Task, value: float) -> str:
+    """What papers report, for people."""
+    return f"{value:.2%}" if task.metrics[task.objective].percent else f"{value:.2f}"
 
 
 def _conclude(training: Training, outcome: Outcome) -> Trained:
@@ -173,9 +191,10 @@ def network_text(training: Training) -> str:
     settings, cost = training.settings, training.cost
     has_head = bool(getattr(training.method.problem.network.module, "auxiliary", False))
     head = f", auxiliary head {settings.auxiliary_weight:g}" if has_head else ""
+    kind = kind_of(training.genotype)
     return (
-        f"{cells_text(training.genotype.macro, settings.cells)}, {settings.channels} channels, "
-        f"{cost.parameters:,} parameters, {cost.multiply_adds:,} multiply-adds an example{head}"
+        f"{kind.network_text(training.genotype, settings)}, {cost.parameters:,} parameters, "
+        f"{cost.multiply_adds:,} multiply-adds {kind.unit}{head}"
     )
 
 
@@ -183,15 +202,14 @@ def _banner(training: Training, part_of: str) -> tuple[str, dict[str, str]]:
     settings, task = training.settings, training.task
     assert task.train is not None
     if part_of:
-        title = f"retrain the genotype of {part_of}: {settings.epochs} epochs of {task.train.steps} steps"
+        title = f"retrain the genotype of {part_of}: {epochs_text(settings.epochs, task.train)}"
         return title, {"network": network_text(training)}
     facts = {
         "genotype": settings.genotype,
         "data": task.told,
         **{f"note {number}": note for number, note in enumerate(task.notes, start=1)},
         "network": network_text(training),
-        "run": f"{settings.epochs} epochs of {task.train.steps} steps, batch {settings.batch_size}, "
-        f"seed {settings.seed}",
+        "run": f"{epochs_text(settings.epochs, task.train)}, batch {settings.batch_size}, seed {settings.seed}",
     }
     return f"evaluate {settings.genotype} on {settings.dataset} (preset {settings.preset})", facts
 
@@ -202,6 +220,5 @@ def _told(task: Task, record: Record) -> dict[str, str]:
     for part in ("valid", "test"):
         value = result_of(task, record, part)
         if value is not None:
-            percent = task.metrics[task.objective].percent
-            facts[f"{part} {task.result[0]}"] = f"{value:.2%}" if percent else f"{value:.3f}"
+            facts[f"{part} {task.result[0]}"] = result_text(task, value)
     return facts

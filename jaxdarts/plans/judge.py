@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxdarts.methods.base import Problem, SearchState
 from jaxdarts.networks.supernet import Weights
 from jaxdarts.sharding import replicate
-from jaxdarts.tasks.base import Stream, Totals, means
+from jaxdarts.tasks.base import Stream, Totals, means, with_derived
 
 _TOGETHER = 16  # architectures that an accelerator scores in one program
 _IN_FLIGHT = 64  # groups that are scored before the host waits for one
@@ -51,7 +51,8 @@ class Measurer:
         weights = self._mean_weights(state.alpha, state.values) if weights is None else weights
         totals = self._totals(stream, self._sums(stream), state, weights, num_batches)
         # Added by the host, in double precision and exactly for counts.
-        return means({n: (sum(float(t[n][0]) for t in totals), sum(int(t[n][1]) for t in totals)) for n in totals[0]})
+        found = means({n: (sum(float(t[n][0]) for t in totals), sum(int(t[n][1]) for t in totals)) for n in totals[0]})
+        return with_derived(self._problem.task.metrics, found)
 
     def score(
         self, stream: Stream, state: SearchState, weights: Mapping[str, np.ndarray], num_batches: int | None
@@ -60,7 +61,9 @@ class Measurer:
 
         Cost: n * num_batches forward passes.
         """
-        count, found, name = len(next(iter(weights.values()))), [], self._problem.task.objective
+        count, found, task = len(next(iter(weights.values()))), [], self._problem.task
+        derived = task.metrics[task.objective].of
+        base = task.objective if derived is None else derived[0]
         one = self._sums(stream)
         program = one if self._together == 1 else self._many(stream, one)
         for start in range(0, count, self._together):
@@ -69,23 +72,27 @@ class Measurer:
             group: dict[str, Any] = {
                 cell: value[rows] if self._together > 1 else value[start] for cell, value in weights.items()
             }
-            found.append([t[name] for t in self._totals(stream, program, state, Weights(group), num_batches)])
+            many = self._together > 1
+            found.append([t[base] for t in self._totals(stream, program, state, Weights(group), num_batches, many)])
             if len(found) >= _IN_FLIGHT:
                 jax.block_until_ready(found[-_IN_FLIGHT])
         sums, counts = (
             np.concatenate([np.sum([np.atleast_1d(pair[i]) for pair in batches], axis=0) for batches in found])
             for i in (0, 1)
         )
-        return sums[:count] / counts[:count]
+        mean = sums[:count] / counts[:count]
+        return mean if derived is None else np.array([derived[1](value) for value in mean])
 
     def _sums(self, stream: Stream) -> Any:
         if stream.plain not in self._programs:
 
             @jax.jit
-            def sums(state: Any, weights: Weights, data: Any, position: jax.Array, mask: jax.Array) -> Totals:
+            def sums(
+                state: Any, weights: Weights, data: Any, position: jax.Array, mask: jax.Array, memory: Any
+            ) -> tuple[Totals, Any]:
                 params, stats, values = state
                 batch = stream.plain(data, position)
-                return self._problem.measured(params, stats, weights, values, batch, mask, self._train)
+                return self._problem.measured(params, stats, weights, values, batch, mask, memory, self._train)
 
             self._programs[stream.plain] = sums
         return self._programs[stream.plain]
@@ -93,12 +100,18 @@ class Measurer:
     def _many(self, stream: Stream, one: Any) -> Any:
         key = ("many", stream.plain)
         if key not in self._programs:
-            axes = (None, 0, None, None, None)
+            axes = (None, 0, None, None, None, 0)
             self._programs[key] = jax.jit(jax.vmap(one, in_axes=axes))
         return self._programs[key]
 
     def _totals(
-        self, stream: Stream, program: Any, state: SearchState, weights: Weights, num_batches: int | None
+        self,
+        stream: Stream,
+        program: Any,
+        state: SearchState,
+        weights: Weights,
+        num_batches: int | None,
+        weights_of_many: bool = False,
     ) -> list[Totals]:
         dtype = self._problem.network.dtype
         weights = jax.tree.map(lambda value: jnp.asarray(value, dtype), weights)
@@ -107,7 +120,13 @@ class Measurer:
         positions = list(islice(stream.positions(), num_batches))
         if self._train:
             positions = [pair for pair in positions if pair[1].all()] or positions
-        return [program(needed, weights, stream.data, jnp.asarray(p), jnp.asarray(mask)) for p, mask in positions]
+        memory, found = self._problem.network.memory(stream.side_by_side), []
+        if weights_of_many:
+            memory = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (self._together, *leaf.shape)), memory)
+        for position, mask in positions:
+            totals, memory = program(needed, weights, stream.data, jnp.asarray(position), jnp.asarray(mask), memory)
+            found.append(totals)
+        return found
 
 
 class StateJudge:

@@ -64,5 +64,5 @@ def check_members(settings: Any) -> None:
 
 
 def describe_fields(settings: Any) -> dict[str, float | bool]:
-    """The fields in which members may differ, with a member's values."""
-    return {name: getattr(settings, name) for name in MEMBER_FIELDS}
+    """The fields in which members may differ, with a member's values; text has fewer."""
+    return {name: getattr(settings, name) for name in MEMBER_FIELDS if hasattr(settings, name)}

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from jaxdarts.bilevel import alpha_product, get_hyperparameters
 from jaxdarts.curvature import extreme_eigenvalues_of_operator, top_eigenvalues_of_operator
@@ -26,6 +25,8 @@ from jaxdarts.tasks.base import Stream, Task
 
 HessianProduct = Callable[[SearchState, Any], Any]
 """(state, vector) -> the alpha-Hessian of the outer objective times the vector"""
+Measure = Callable[[Stream, SearchState], Mapping[str, float]]
+"""(part, state) -> every metric's mean; such as a `Measurer`"""
 
 
 class CurvatureSettings(NamedTuple):
@@ -80,7 +81,12 @@ def alpha_told(method: Method) -> Observer:
     return observe
 
 
-def part_measured(measurer: Measurer, stream: Stream, name: str, task: Task) -> Observer:
+def value_told(name: str) -> Observer:
+    """A value of the state that a verdict may have changed."""
+    return lambda moment: {name: float(moment.state.values[name])}
+
+
+def part_measured(measurer: Measure, stream: Stream, name: str, task: Task) -> Observer:
     """Every metric's mean over a part of the data, as `NAME_METRIC`."""
 
     def observe(moment: Moment) -> Mapping[str, Any]:
@@ -144,9 +150,7 @@ def benchmark_told(settings: Any, space: CellSpace) -> Observer | None:
     return observe
 
 
-def hessian_product(
-    problem: Problem, stream: Stream, batches: int, batch_size: int, mesh: Mesh | None = None
-) -> HessianProduct:
+def hessian_product(problem: Problem, stream: Stream, batches: int) -> HessianProduct:
     """Products of the alpha-Hessian of the outer objective, averaged over held validation batches.
 
     Train-mode batch statistics, no augmentation, the same examples in every epoch, so that the curve shows the search
@@ -157,30 +161,27 @@ def hessian_product(
     Args:
       problem: whose outer objective.
       stream: of the part that trains alpha.
-      batches: how many of its first batches.
-      batch_size: of each.
-      mesh: of the devices, if several.
+      batches: how many of its held batches.
     """
-    held = np.arange(batches * batch_size).reshape(batches, -1)
     relaxation = problem.relaxation
     if relaxation.uses_key:
         mean = Relaxation(relaxation.init, lambda alpha, values, key: relaxation.mean(alpha, values), relaxation.mean)
         problem = dataclasses.replace(problem, relaxation=mean)
 
     @jax.jit
-    def view(state: SearchState, data: Any, indices: jax.Array) -> View:
+    def view(state: SearchState, data: Any, number: jax.Array) -> View:
         values = {n: jnp.zeros_like(v) if n in RANDOM_VALUES else v for n, v in state.values.items()}
         key = jax.random.key(0) if problem.needs_key(values) else None
-        return View(stream.plain(data, indices), state.stats, state.memory, values, key)
+        return View(stream.held(data, number), state.stats, state.memory.valid, values, key)
 
     def average(state: SearchState, vector: Any) -> Any:
         still = jax.tree.map(jnp.zeros_like, state.params)
         total = None
-        for indices in held:
-            inputs = view(state, stream.data, jnp.asarray(indices))
+        for number in range(batches):
+            inputs = view(state, stream.data, jnp.int32(number))
             one = alpha_product(problem.outer, state.params, state.alpha, inputs, still, vector)
             total = one if total is None else jax.tree.map(jnp.add, total, one)
-        return jax.tree.map(lambda leaf: leaf / len(held), total)
+        return jax.tree.map(lambda leaf: leaf / batches, total)
 
     return average
 

@@ -42,6 +42,7 @@ from jaxdarts.plans.stages import search_stage
 from jaxdarts.recorded import find_again, name_the_same
 from jaxdarts.spaces import Architecture, CellSpace, discretise, load_space, one_hot, space_from_json
 from jaxdarts.spaces.files import GENOTYPE_FILE
+from jaxdarts.tasks.base import steps_until
 
 SUPERNET = "supernet"  # the stage that searches
 Restore = Callable[[Path, int, Any], list[SearchState]]
@@ -241,7 +242,7 @@ def _end_of(origin: Origin, data: Any, restore: Restore) -> SearchState:
         raise InputError(f"from: {str(origin.path)!r} has no supernet: method {origin.settings.method!r} trains none")
     (experiment,) = built_of(shared, [origin.settings], origin.settings).experiments
     assert shared.task.train is not None
-    step = (read_json(origin.path / DIAGNOSTICS_FILE, "from")["epoch"] + 1) * shared.task.train.steps
+    step = steps_until(shared.task.train, read_json(origin.path / DIAGNOSTICS_FILE, "from")["epoch"] + 1)
     one = jax.eval_shape(experiment.start)
     return restore(origin.path, step, [one] * origin.members)[origin.member]
 

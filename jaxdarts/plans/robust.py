@@ -57,7 +57,8 @@ def robust_plan(settings: Any, members: Sequence[Any], space: CellSpace | None =
         if len(ended) > len(names):
             return None
         index = names[len(ended) - 1]
-        own, genotype = retrain_settings(settings, f"member_{index}"), found[index].genotype
+        genotype = found[index].genotype
+        own = retrain_settings(settings, genotype, f"member_{index}")
         data = kind_of(genotype).retraining_data(shared["search"].data)
         return Stage(
             build=lambda: build_evaluation(own, genotype, data, f"member_{index}"),
@@ -123,7 +124,7 @@ def ranking(scores: Sequence[tuple[float | None, float | None]], metric: Metric)
     return sorted(range(len(scores)), key=badness)
 
 
-def retrain_settings(settings: Any, name: str) -> Any:
+def retrain_settings(settings: Any, genotype: Architecture, name: str) -> Any:
     """How a genotype is trained for a short time: as in an evaluation, at the size of the search.
 
     L2, drop path, cutout and the auxiliary head are those of the evaluation's preset whatever the search's own are, as
@@ -131,24 +132,12 @@ def retrain_settings(settings: Any, name: str) -> Any:
     """
     from jaxdarts.plans.training_settings import EvaluateConfig
 
-    shared: tuple[str, ...] = (
-        "dataset",
-        "data_dir",
-        "batch_size",
-        "image_size",
-        "limit",
-        "split",
-        "flip",
-        "crop_padding",
-    )
-    shared += ("checkpoint_every_minutes", "checkpoints_to_keep", "seed", "precision")
+    shared = ("checkpoint_every_minutes", "checkpoints_to_keep", "seed", "precision")
     return EvaluateConfig(
         preset=settings.preset,
         genotype=name,
         epochs=settings.retrain_epochs,
-        channels=settings.retrain_channels or settings.channels,
-        cells=settings.retrain_cells or settings.cells,
-        valid_portion=1 - settings.train_portion,
+        **kind_of(genotype).retrained_with(settings),
         **{field: getattr(settings, field) for field in shared},
     )
 
@@ -202,7 +191,7 @@ def recall_member(outcome: Outcome) -> Found | None:
 def _banner(built: Built, members: Sequence[Any], state: Any) -> tuple[str, dict[str, str]]:
     assert built.banner is not None
     title, facts = built.banner(state)
-    varied = [name for name in MEMBER_FIELDS if len({getattr(member, name) for member in members}) > 1]
+    varied = [name for name in MEMBER_FIELDS if len({getattr(member, name, None) for member in members}) > 1]
     texts = [
         f"{i}: " + ", ".join(f"{name} {getattr(member, name)}" for name in varied) for i, member in enumerate(members)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,19 +19,19 @@ from jaxdarts.methods.base import Candidate, Ingredients, Method, MethodEntry, P
 from jaxdarts.methods.parts import alpha_schedules, describe_parts, network_options, stopping_rule, weight_schedules
 from jaxdarts.methods.relaxations import softmax
 from jaxdarts.networks import OPERATIONS
-from jaxdarts.networks.macro import cells_text
 from jaxdarts.networks.supernet import Weights
 from jaxdarts.plans import observers
-from jaxdarts.plans.base import Built, Experiment, Observer, Outcome, Plan, Record, Stage
+from jaxdarts.plans.base import Built, Experiment, Moment, Observer, Outcome, Plan, Record, Stage
 from jaxdarts.plans.judge import Measurer, StateJudge
 from jaxdarts.precision import is_whole, working_dtype
 from jaxdarts.sharding import data_mesh, examples_in_memory
 from jaxdarts.spaces import Architecture, CellSpace, load_space, one_hot, space_to_json
 from jaxdarts.spaces.files import GENOTYPE_FILE
 from jaxdarts.tasks import kind_of
-from jaxdarts.tasks.base import Task
+from jaxdarts.tasks.base import Stream, Task, with_derived
 
 DIAGNOSTICS_FILE = "diagnostics.json"
+PROBABILITIES = ("drop_path", "cutout")  # in which searches side by side may differ
 _TOLD = ("learning_rate", "drop_path", "beta_weight", "temperature")  # schedules that every record has
 
 
@@ -96,7 +97,7 @@ def built_of(shared: Shared, members: Sequence[Any], common: Any, together: int 
         conclude=lambda outcome: conclude(shared, outcome),
         banner=lambda state: _banner(shared, common, members, state),
         shown=shown(shared.task),
-        tell=told,
+        tell=partial(told, shared.space),
         facts={"search_space": space_to_json(shared.space), **shared.task.facts},
         data=shared.data,
         watched="hypergradient",
@@ -119,9 +120,8 @@ def share(
     settings = common
     if len(members) > 1:
         # A program that holds drop path or cutout serves members without: their probability is 0.
-        settings = common.replace(
-            drop_path=max(member.drop_path for member in members), cutout=any(member.cutout for member in members)
-        )
+        greatest = {name: max(getattr(one, name) for one in members) for name in PROBABILITIES if hasattr(common, name)}
+        settings = common.replace(**greatest)
     entry = METHODS[settings.method] if entry is None else entry
     mesh = data_mesh(settings.devices, settings.batch_size) if data is None else data.mesh
     space = space or load_space(settings.space, OPERATIONS)
@@ -138,13 +138,13 @@ def share(
     # Steps and curvature have their mixed product in common.
     method = method._replace(step=parts.run(method.step))
     assert task.valid is not None
-    if settings.curvature_batches > task.valid.size // settings.batch_size:
-        most, what = task.valid.size // settings.batch_size, "the part that trains alpha"
+    if settings.curvature_batches > task.valid.num_held:
+        what = "the part that trains alpha"
         raise InputError(
-            f"curvature_batches must be at most {most}: the {task.valid.size} examples in {what} (data set "
-            f"{settings.dataset!r}) are so many batches of {settings.batch_size}; got {settings.curvature_batches}"
+            f"curvature_batches must be at most {task.valid.num_held}: the {task.valid.size} examples in {what} (data "
+            f"set {settings.dataset!r}) are so many batches of {settings.batch_size}; got {settings.curvature_batches}"
         )
-    product = observers.hessian_product(problem, task.valid, settings.curvature_batches, settings.batch_size, mesh)
+    product = observers.hessian_product(problem, task.valid, settings.curvature_batches)
     measurer = Measurer(problem, mesh)
     return Shared(settings, entry, space, task, data, problem, method, measurer, parts.run(product), mesh)
 
@@ -152,8 +152,8 @@ def share(
 def _experiment(shared: Shared, settings: Any, jitted_init: Callable[..., SearchState]) -> Experiment:
     keys, method = run_keys(settings.seed), shared.method
     own = weight_schedules(settings) | (alpha_schedules(settings) if shared.entry.learns_alpha else {})
-    # The method's own before the common ones; of these members differ in one.
-    schedules = {**own, **method.schedules, "drop_path": own["drop_path"]}
+    # The method's own before the common ones; of these members differ in some.
+    schedules = {**own, **method.schedules, **{name: own[name] for name in PROBABILITIES if name in own}}
 
     def start() -> SearchState:
         state = jitted_init(keys.init)
@@ -173,8 +173,13 @@ def _observers(shared: Shared, settings: Any, schedules: Mapping[str, Any]) -> l
     unknown: dict[str, None] = dict.fromkeys(f"train_{name}" for name in task.metrics)
     unknown |= dict.fromkeys(("alpha_loss", "hypergradient_norm"))
     unknown |= dict.fromkeys(f"valid_{name}" for name in task.metrics)
+
+    def known(moment: Moment) -> Mapping[str, Any]:
+        means = with_derived(task.metrics, moment.record, "train_")
+        return {name: means.get(name) for name in unknown}
+
     found: list[Observer] = [
-        lambda moment: {name: moment.record.get(name) for name in unknown},
+        known,
         observers.values_told(schedules, (*_TOLD, *shared.entry.draws)),
         observers.genotype_told(method),
     ]
@@ -207,13 +212,20 @@ def shown(task: Task) -> tuple[tuple[str, int], ...]:
     return (("train_loss", 3), *((f"valid_{name}", 3) for name in task.metrics), ("dominant_eigenvalue", 4))
 
 
-def told(record: Record) -> dict[str, str]:
-    """The genotype's look-up in a benchmark, if there is one, and its skip connections."""
+def epochs_text(epochs: int, stream: Stream) -> str:
+    """How many epochs there are, and how long they are."""
+    return f"{epochs} epochs of {'about ' if stream.steps_in is not None else ''}{stream.steps} steps"
+
+
+def told(space: CellSpace, record: Record) -> dict[str, str]:
+    """The genotype's look-up in a benchmark, if there is one, and its skip connections, where it may have some."""
     facts = {}
     for name, value in (record.get("benchmark") or {}).items():
         if isinstance(value, Mapping):
             facts[name] = f"{next(iter(value.values())):.2%}"
-    return {**facts, "skips": str(next(iter(record["skip_connections"].values())))}
+    if "skip_connect" in space.operation_names:
+        facts["skips"] = str(next(iter(record["skip_connections"].values())))
+    return facts
 
 
 def _banner(shared: Shared, common: Any, members: Sequence[Any], state: SearchState) -> tuple[str, dict[str, str]]:
@@ -225,12 +237,11 @@ def _banner(shared: Shared, common: Any, members: Sequence[Any], state: SearchSt
         f"{shared.space.num_edges} edges a cell",
         "data": shared.task.told,
         **{f"note {number}": note for number, note in enumerate(shared.task.notes, start=1)},
-        "network": f"{cells_text(shared.space.macro, settings.cells)}, {settings.channels} channels, "
-        f"{num_weights:,} weights" + (f", {module.remat} cells rematerialised" if module.remat else ""),
+        "network": f"{kind_of(shared.space).network_text(shared.space, settings)}, {num_weights:,} weights"
+        + (f", {module.remat} cells rematerialised" if getattr(module, "remat", 0) else ""),
         "method": settings.method + (f", hypergradient {settings.hypergradient}" if "alpha" in method.learns else ""),
         **({n.lower(): t for n, t in describe_parts(settings).items()} if "alpha" in method.learns else {}),
-        "run": f"{settings.epochs} epochs of {shared.task.train.steps} steps, batch {settings.batch_size}, "
-        f"seed {settings.seed}",
+        "run": f"{epochs_text(settings.epochs, shared.task.train)}, batch {settings.batch_size}, seed {settings.seed}",
     }
     what = "search" if len(members) == 1 else f"{len(members)} searches in"
     title = f"{what} {shared.space.name} on {settings.dataset} (preset {settings.preset})"
@@ -322,4 +333,4 @@ def diagnose(shared: Shared, outcome: Outcome, genotype: Architecture) -> dict[s
 
 def is_parameter_free(operation: str) -> bool:
     """Whether an operation has no weights at stride 1: skip connections, poolings, `noise`, `none`."""
-    return not OPERATIONS[operation](1).layers
+    return operation in OPERATIONS and not OPERATIONS[operation](1).layers

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from jaxdarts.checks import at_least, field_names, unit
 from jaxdarts.errors import InputError, unknown_choice
 from jaxdarts.methods import METHODS
 from jaxdarts.methods.settings import ALPHA_GROUPS
-from jaxdarts.plans.common_settings import PAPER_DATA, Resumable, Sgd
+from jaxdarts.plans import text_settings
+from jaxdarts.plans.common_settings import PAPER_DATA, POPULATION_MAPPINGS, Resumable, Sgd
+from jaxdarts.plans.task_of import CLASSIFICATION, LANGUAGE, other_task, task_of
 from jaxdarts.settings import Group, Settings, Use
+from jaxdarts.tasks import TASKS
 from jaxdarts.tasks.settings import SearchData
 
 REMATS = ("auto", "on", "off")
 STEP_COMPILATIONS = ("auto", "whole", "parts")
-POPULATION_MAPPINGS = ("auto", "vmap", "map")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class What(Group):
     """What is searched, and how."""
 
     space: str = "s1"
-    """Search space: darts, s1, s2, s3, s4, s5, nasbench201, or the path of a .toml file."""
+    """Search space: darts, s1 to s5, nasbench201, rnn, rnn-robust, or the path of a .toml file."""
     method: str = "darts"
     """Search method: CHOICES."""
     preset: str = "quick"
@@ -67,8 +69,8 @@ class Size(Group):
 class WeightOptimiser(Sgd):
     """Training of the network's weights."""
 
-    learning_rate_min: float = 0.001
-    """Where the cosine schedule of the learning rate ends."""
+    learning_rate_min: float | None = 0.001
+    """Where the cosine schedule of the learning rate ends; None: it stays what it is."""
     drop_path: float = 0.0
     """Largest drop-path probability; it rises linearly from 0 in the first epoch to this in the last."""
     checks: ClassVar = [*Sgd.checks, *unit("drop_path")]
@@ -157,6 +159,29 @@ class Run(Resumable):
         return {**super().choices(), "step_compilation": STEP_COMPILATIONS}
 
 
+class _TaskGroups(NamedTuple):
+    """What can be chosen about one task."""
+
+    first: Sequence[type]
+    alpha: Sequence[type]  # of methods that learn alpha
+    last: Sequence[type]  # behind what every search has
+
+
+_GROUPS = {
+    CLASSIFICATION: _TaskGroups((SearchData, Size, WeightOptimiser), (), (Population, BenchmarkTable)),
+    LANGUAGE: _TaskGroups(
+        (
+            text_settings.SearchText,
+            text_settings.TextSize,
+            text_settings.TextOptimiser,
+            text_settings.TextRegularisation,
+        ),
+        (text_settings.TextAlpha,),
+        (text_settings.TextPopulation,),
+    ),
+}
+
+
 class SearchConfig(Settings):
     """Everything that decides a search's result. `SearchConfig()` is the preset `quick`.
 
@@ -188,27 +213,32 @@ class SearchConfig(Settings):
         if method not in METHODS:
             raise unknown_choice("method", method, METHODS)
         entry = METHODS[method]
-        learning = ALPHA_GROUPS if entry.learns_alpha else ()
-        return (
-            What,
-            SearchData,
-            Size,
-            WeightOptimiser,
-            *learning,
-            *entry.settings,
-            Curvature,
-            Population,
-            BenchmarkTable,
-            Run,
-        )
+        own = _GROUPS[cls.task_of(values)]
+        learning = (*ALPHA_GROUPS, *own.alpha) if entry.learns_alpha else ()
+        return (What, *own.first, *learning, *entry.settings, Curvature, *own.last, Run)
+
+    @classmethod
+    def task_of(cls, values: Mapping[str, Any]) -> str:
+        """The name of the task of the space that is searched."""
+        return task_of({"space": What.space, **values}, text_settings.OWN)
+
+    @classmethod
+    def every(cls) -> Sequence[Mapping[str, Any]]:
+        """Of either task, with every method."""
+        return [{"space": space, "method": method} for space in (What.space, "rnn") for method in METHODS]
 
     @classmethod
     def defaults(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The preset's values, and what the method changes of them."""
-        found = super().defaults(values)
+        """The preset's values, and what the task and the method change of them."""
+        found, task = super().defaults(values), cls.task_of(values)
+        if task == LANGUAGE:
+            paper = text_settings.SEARCH_PAPER if found["preset"] == "paper" else {}
+            found = {"preset": found["preset"], **text_settings.ALPHA, **paper, **text_settings.folder_given(values)}
         changes, space = METHODS[values.get("method", "darts")].defaults, values.get("space", What.space)
+        # Sizes and rates that a method was published with are those of the other task.
+        fixed = {name for group in _GROUPS[task].first for name in field_names(group)} if task == LANGUAGE else ()
         for name in ("", found["preset"], f"{found['preset']}/{space}"):
-            found |= changes.get(name, {})
+            found |= {field: value for field, value in changes.get(name, {}).items() if field not in fixed}
         return found
 
     @classmethod
@@ -217,6 +247,9 @@ class SearchConfig(Settings):
         method = values.get("method", "darts")
         owners = [other for other in METHODS if name in cls.names({**values, "method": other})]
         if not owners:
+            space, task = values.get("space", What.space), cls.task_of(values)
+            if any(name in cls.names(other) for other in cls.every() if cls.task_of(other) != task):
+                return other_task(name, values[name], task, f"space {space!r}")
             return super().unknown(name, values)
         if any(name in field_names(group) for group in ALPHA_GROUPS):
             example = "beta-darts or darts" if name.startswith("beta") else "darts"
@@ -231,7 +264,8 @@ class SearchConfig(Settings):
         """What is used by some of several searches is used; what a method's own setting stands for is not."""
         method = values.get("method", "darts")
         entry, found = METHODS[method], super().unused({**values, **METHODS[method].some})
-        defaults = {**{name: getattr(Size, name) for name in field_names(Size)}, **cls.defaults(values)}
+        sizes = [group for group in cls.group_types(values) if group in (Size, text_settings.TextSize)]
+        defaults = {**{n: getattr(group, n) for group in sizes for n in field_names(group)}, **cls.defaults(values)}
         for name, own in entry.instead.items():
             if name in values and values[name] != defaults[name] and str(values.get(own)) != str(values[name]):
                 found[name] = f"other methods; {method} has {own}"
@@ -239,7 +273,18 @@ class SearchConfig(Settings):
 
     def check_together(self) -> None:
         """What a method needs of settings of other groups."""
-        if hasattr(self, "partial_channels") and self.channels % self.partial_channels:
+        task = self.task_of(self.flat())
+        if task not in METHODS[self.method].tasks:
+            able = [name for name, entry in METHODS.items() if task in entry.tasks]
+            raise InputError(
+                f"method {self.method!r} cannot search space {self.space!r}, which is for {TASKS[task].subject}; "
+                f"choose from {', '.join(able)}"
+            )
+        if task == LANGUAGE:
+            for name, idle in (("partial_channels", 1), ("single_level", False)):
+                if getattr(self, name, idle) != idle:
+                    raise other_task(name, getattr(self, name), task, f"space {self.space!r}")
+        elif hasattr(self, "partial_channels") and self.channels % self.partial_channels:
             raise InputError(f"partial_channels must divide channels, {self.channels}; got {self.partial_channels}")
         if getattr(self, "single_level", False) and not METHODS[self.method].takes_single_level:
             raise InputError(f"single_level cannot be used by method {self.method!r}, whose two steps differ")
@@ -276,6 +321,9 @@ class SearchConfig(Settings):
 
         space = space or load_space(self.space)
         METHODS[self.method].check_space(self, space)
+        if getattr(space, "task", CLASSIFICATION) == LANGUAGE:
+            check_members(self)
+            return
         macro = space.macro
         check_cells(macro, self.cells)
         if self.retrain_cells is not None:

@@ -6,9 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from jaxdarts.networks.macro import cells_text
 from jaxdarts.plans.base import Built, Ended, Moment, Observer, Outcome, Plan, Stage
-from jaxdarts.plans.evaluate import Training, experiment, prepare, result_of
+from jaxdarts.plans.evaluate import Training, experiment, prepare, result_of, result_text
 from jaxdarts.precision import working_dtype
 from jaxdarts.spaces import Architecture, CellSpace
 from jaxdarts.tasks import kind_of
@@ -38,7 +37,7 @@ def table_plan(settings: Any, space: CellSpace, data: Any, done: Sequence[tuple[
             banner=None,
             shown=(),
             tell=lambda entry: {
-                f"test {training.task.result[0]}": f"{entry[f'test_{training.task.result[0]}']:.2%}",
+                f"test {training.task.result[0]}": result_text(training.task, entry[f"test_{training.task.result[0]}"]),
                 "in": f"{entry['seconds']:.0f} s",
             },
             facts={},
@@ -72,7 +71,7 @@ def table_banner(
         + ("one training of each" if settings.seeds == 1 else f"{settings.seeds} trainings of each"),
         "data": task.told,
         **{f"note {number}": note for number, note in enumerate(task.notes, start=1)},
-        "network": f"{cells_text(space.macro, settings.cells)}, {settings.channels} channels",
+        "network": kind_of(space).network_text(space, settings),
         "training": f"{settings.epochs} epochs, batch {settings.batch_size}, seed {settings.seed}"
         + (f" to {settings.seed + settings.seeds - 1}" if settings.seeds > 1 else ""),
         "device": device,
@@ -92,7 +91,7 @@ def _at_the_end(training: Training) -> Observer:
         if moment.last:
             for part, stream in (("valid", task.valid), ("test", task.test)):
                 if stream is not None:
-                    measured = training.measurer(stream, moment.state)
+                    measured = training.measure(stream, moment.state)
                     found |= {f"{part}_{name}": value for name, value in measured.items()}
         return found
 

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 
 from jaxdarts.checks import Check, at_least, unit
 from jaxdarts.errors import InputError
+from jaxdarts.plans import text_settings
 from jaxdarts.plans.common_settings import PAPER_DATA, Resumable, Seeded, Sgd
+from jaxdarts.plans.task_of import CLASSIFICATION, LANGUAGE, other_task, task_of
 from jaxdarts.settings import Group, Settings
 from jaxdarts.tasks.settings import TrainingData
 
@@ -79,6 +81,27 @@ class Tabulated(Group):
     checks: ClassVar = at_least(1, "seeds", "most_architectures")
 
 
+_GROUPS: Mapping[str, Sequence[type]] = {
+    CLASSIFICATION: (TrainingData, TrainingSize, TrainingOptimiser),
+    LANGUAGE: (
+        text_settings.Text,
+        text_settings.TextTrainingSize,
+        text_settings.TrainingTextOptimiser,
+        text_settings.TextRegularisation,
+        text_settings.Averaging,
+    ),
+}
+"""What can be chosen about either task."""
+
+
+def _defaults(found: dict[str, Any], task: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset's values, of text its own."""
+    if task == CLASSIFICATION:
+        return found
+    paper = text_settings.TRAINING_PAPER if found["preset"] == "paper" else {}
+    return {"preset": found["preset"], **paper, **text_settings.folder_given(values)}
+
+
 class EvaluateConfig(Settings):
     """Everything that decides an evaluation's result. `EvaluateConfig(genotype=...)` is the preset `quick`.
 
@@ -101,8 +124,31 @@ class EvaluateConfig(Settings):
 
     @classmethod
     def group_types(cls, values: Mapping[str, Any]) -> Sequence[type]:
-        """The same for all."""
-        return (Subject, TrainingData, TrainingSize, TrainingOptimiser, TrainingRun)
+        """By the task of what is trained."""
+        return (Subject, *_GROUPS[cls.task_of(values)], TrainingRun)
+
+    @classmethod
+    def task_of(cls, values: Mapping[str, Any]) -> str:
+        """The name of the task of what is trained."""
+        return task_of(values, text_settings.OWN)
+
+    @classmethod
+    def every(cls) -> Sequence[Mapping[str, Any]]:
+        """Of either task."""
+        return [{"genotype": "DARTS_V2"}, {"genotype": "ENAS"}]
+
+    @classmethod
+    def defaults(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The preset's values, by the task."""
+        return _defaults(super().defaults(values), cls.task_of(values), values)
+
+    @classmethod
+    def unknown(cls, name: str, values: Mapping[str, Any]) -> InputError:
+        """Says whether the setting is another task's."""
+        task = cls.task_of(values)
+        if any(name in cls.names(other) for other in cls.every() if cls.task_of(other) != task):
+            return other_task(name, values[name], task, f"genotype {values.get('genotype', '')!r}")
+        return super().unknown(name, values)
 
 
 class TabulateConfig(Settings):
@@ -116,8 +162,31 @@ class TabulateConfig(Settings):
 
     @classmethod
     def group_types(cls, values: Mapping[str, Any]) -> Sequence[type]:
-        """The same for all."""
-        return (Tabulated, TrainingData, TrainingSize, TrainingOptimiser, Seeded)
+        """By the task of the space."""
+        return (Tabulated, *_GROUPS[cls.task_of(values)], Seeded)
+
+    @classmethod
+    def task_of(cls, values: Mapping[str, Any]) -> str:
+        """The name of the space's task."""
+        return task_of({"space": Tabulated.space, **values}, text_settings.OWN)
+
+    @classmethod
+    def every(cls) -> Sequence[Mapping[str, Any]]:
+        """Of either task."""
+        return [{"space": Tabulated.space}, {"space": "rnn"}]
+
+    @classmethod
+    def defaults(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The preset's values, by the task."""
+        return _defaults(super().defaults(values), cls.task_of(values), values)
+
+    @classmethod
+    def unknown(cls, name: str, values: Mapping[str, Any]) -> InputError:
+        """Says whether the setting is another task's."""
+        task = cls.task_of(values)
+        if any(name in cls.names(other) for other in cls.every() if cls.task_of(other) != task):
+            return other_task(name, values[name], task, f"space {values.get('space', Tabulated.space)!r}")
+        return super().unknown(name, values)
 
     def check_together(self) -> None:
         """Refuses seeds beyond the largest."""
@@ -131,7 +200,8 @@ class TabulateConfig(Settings):
         from jaxdarts.spaces import load_space
 
         space = load_space(self.space, OPERATIONS)
-        check_cells(space.macro, self.cells)
+        if self.task_of(self.flat()) == CLASSIFICATION:
+            check_cells(space.macro, self.cells)
         count = space.num_genotypes()
         if count > self.most_architectures:
             raise InputError(

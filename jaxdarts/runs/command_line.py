@@ -23,7 +23,7 @@ from jaxdarts.settings import Group, Settings, descriptions, field_types, option
 
 # What people set; the others are in --help-all.
 COMMON = tuple(
-    "space dataset data_dir preset method hypergradient epochs batch_size channels cells image_size limit "  # noqa: SIM905
+    "space dataset data_dir preset method hypergradient epochs batch_size channels cells hidden image_size limit "  # noqa: SIM905
     "learning_rate population seed devices genotype seeds run_dir resume config".split()
 )
 
@@ -237,10 +237,7 @@ def _converter(annotation: Any) -> Callable[[str], Any]:
 
 def _every_group(kind: type[Settings]) -> list[type]:
     """All groups of settings, of whichever method: an option of another one is told by name, not as unknown."""
-    from jaxdarts.methods import METHODS
-
-    values = [{"method": method} for method in METHODS] if kind.command == "search" else [{}]
-    return list(dict.fromkeys(group for value in values for group in kind.group_types(value)))
+    return list(dict.fromkeys(group for values in kind.every() for group in kind.group_types(values)))
 
 
 def _check_flags(words: Sequence[str], known: set[str], every: Sequence[type]) -> None:
@@ -290,7 +287,7 @@ def _print_help(
     """The common flags, and in full what the chosen method has or changes; or all of them. Ends the process."""
     from jaxdarts.methods import METHODS
 
-    chosen = {name: given[name] for name in ("method", "preset") if name in given}
+    chosen = {name: given[name] for name in ("space", "genotype", "method", "preset") if name in given}
     defaults, groups = kind.defaults(chosen), [*kind.group_types(chosen), options_type]
     full = groups if everything else []
     if "method" in chosen:

@@ -24,9 +24,9 @@ import numpy as np
 from jaxdarts.bilevel import set_hyperparameters
 from jaxdarts.errors import RunError, RunInterrupted
 from jaxdarts.json_files import as_json
-from jaxdarts.methods import RollBack, SearchState
+from jaxdarts.methods import Change, RollBack, SearchState
 from jaxdarts.plans.base import Built, Ended, Experiment, Moment, Outcome, Plan, Stage
-from jaxdarts.runs.events import Event, describe, make_event, stopped_at
+from jaxdarts.runs.events import RESTART, Event, describe, make_event, stopped_at
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.processes import SharedInterrupt, from_first
 from jaxdarts.runs.progress import RunProgress, format_seconds, print_banner
@@ -106,6 +106,14 @@ def set_values(state: SearchState, values: Mapping[str, float]) -> SearchState:
     )
 
 
+class NotFinite(RunError):
+    """A loss, or what is watched beside it, was not finite."""
+
+    def __init__(self, epoch: int, message: str) -> None:
+        super().__init__(message)
+        self.epoch = epoch  # counted from 0
+
+
 class _Begun(NamedTuple):
     """What is known of an epoch that has begun."""
 
@@ -141,11 +149,12 @@ class StageRun:
             for index, one in enumerate(built.experiments)
         ]
         self.last_save, self.saved_at = time.monotonic(), "none"
+        self.restarts = 0  # of the present epoch
 
     @property
     def num_steps(self) -> int:
         """Steps of the whole stage, unless it ends before its last epoch."""
-        return self.steps.steps_per_epoch * self.stage.epochs
+        return self.steps.calendar.start(self.stage.epochs)
 
     @property
     def has_stopped(self) -> bool:
@@ -174,9 +183,30 @@ class StageRun:
         own = RunProgress(self.num_steps, self.stage.epochs, first_step=step, stream=self.around.stream)
         with contextlib.nullcontext(shared) if shared is not None else own as self.progress:
             while step < self.num_steps and not self.has_stopped:
-                states, step = self._epoch(step // self.steps.steps_per_epoch, states, step, began)
-                began = _Begun()
+                try:
+                    states, step = self._epoch(self.steps.calendar.epoch(step), states, step, began)
+                    began = _Begun()
+                except NotFinite as error:
+                    states, step = self._restart(error)
+                    began = _Begun()
             return self._conclude(states, step)
+
+    def _restart(self, error: NotFinite) -> tuple[list[SearchState], int]:
+        """The start of the epoch with another key, with which other parts are dropped, if the method allows it."""
+        most = min(member.experiment.method.restarts for member in self.members)
+        if not (self.is_alone and self.stage.is_kept and self.restarts < most):
+            raise error
+        self.restarts += 1
+        (member,) = self.members
+        states, step = [member.experiment.start()], 0
+        if error.epoch:
+            states, step = self._restore(error.epoch - 1)
+        states = [dataclasses.replace(state, key=jax.random.fold_in(state.key, self.restarts)) for state in states]
+        member.events = [*member.events, {"action": RESTART, "epoch": error.epoch, "times": self.restarts}]
+        member.store.write_events(member.events)
+        self.progress.rewind(step)
+        self.progress.message(describe(member.events[-1]))
+        return states, step
 
     def _start(self) -> tuple[list[SearchState], _Begun, int]:
         with warnings.catch_warnings(record=True) as caught:
@@ -188,7 +218,8 @@ class StageRun:
             self._forget(0, [[] for _ in self.members])
             return [member.experiment.start() for member in self.members], _Begun(), 0
         self.saved_at = f"step {restored.step}"
-        self._forget(restored.step // self.steps.steps_per_epoch, restored.extra["events"])
+        self.restarts = restored.extra.get("restarts", 0)
+        self._forget(self.steps.calendar.epoch(restored.step), restored.extra["events"])
         totals, said = _totals_from_json(restored.extra["totals"]), restored.extra.get("said")
         return list(restored.state), _Begun(totals, float(restored.extra["seconds"]), said), restored.step
 
@@ -204,7 +235,7 @@ class StageRun:
     def _epoch(self, epoch: int, states: list[SearchState], step: int, begun: _Begun) -> tuple[list[SearchState], int]:
         """The rest of an epoch from `step` on, its measurements and its checkpoint."""
         began, totals, said = time.monotonic() - begun.seconds, begun.totals, begun.said
-        end = (epoch + 1) * self.steps.steps_per_epoch
+        end = self.steps.calendar.end(epoch)
         # What was set or restored is where the rest is, so that no step is compiled anew for it.
         scheduled = [
             set_values(state, {name: schedule(epoch) for name, schedule in member.experiment.schedules.items()})
@@ -310,11 +341,14 @@ class StageRun:
             if isinstance(verdict, RollBack):
                 states, step = self._restore(verdict.epoch)
                 states = [set_values(states[0], verdict.changes)]
+            elif isinstance(verdict, Change):
+                states = [set_values(state, verdict.values) if i == index else state for i, state in enumerate(states)]
+        self.restarts = 0
         self._save(step, states, _Begun())
         for index, member in decided:
             member.store.write_events(member.events)
             if stopped_at(member.events) is None:
-                member.forget(step // self.steps.steps_per_epoch, member.events)
+                member.forget(self.steps.calendar.epoch(step), member.events)
             self.progress.rewind(step)
             whose = "" if self.is_alone else f"member {index}: "
             self.progress.message(f"{whose}{describe(member.events[-1])} (Epochs counted from 0.)")
@@ -322,7 +356,7 @@ class StageRun:
 
     def _restore(self, epoch: int) -> tuple[list[SearchState], int]:
         """The states at the end of an earlier epoch, and their step."""
-        step = (epoch + 1) * self.steps.steps_per_epoch
+        step = self.steps.calendar.end(epoch)
         return list(replicate(self.store.restore(step, self._like()).state, self.built.mesh)), step
 
     def _conclude(self, states: list[SearchState], step: int) -> list[Any]:
@@ -349,11 +383,12 @@ class StageRun:
             good = f"there is no checkpoint in {kept!r} yet" if self.stage.is_kept else "what ended before is kept"
             if self.saved_at != "none":
                 good = f"the last good checkpoint is at {self.saved_at} in {kept!r}"
-            raise RunError(
+            raise NotFinite(
+                epoch,
                 f"the loss or its {self.built.watched}{self._not_finite(totals)} is not finite "
                 f"in epoch {epoch} (counted from 0), step {step}"
                 f"{'' if self.stage.is_kept else f' of {self.stage.name}'}; "
-                f"{good}; a smaller {self.built.rates} may help"
+                f"{good}; a smaller {self.built.rates} may help",
             )
 
     def _not_finite(self, totals: Any) -> str:
@@ -375,14 +410,17 @@ class StageRun:
             "events": [member.events for member in self.members],
             "totals": _totals_to_json(begun.totals),
             "said": begun.said,
+            "restarts": self.restarts,
         }
         if not self.stage.is_kept:
             return
-        steps = self.steps.steps_per_epoch
+        calendar = self.steps.calendar
         kept = {epoch for member in self.members if (epoch := stopped_at(member.events)) is not None}
         for member in self.members:
-            kept |= set(member.experiment.method.returnable(member.store.records[: step // steps]))
-        self.store.save(step, states, extra, [(epoch + 1) * steps for epoch in kept])
+            kept |= set(member.experiment.method.returnable(member.store.records[: calendar.epoch(step)]))
+            if member.experiment.method.restarts and calendar.epoch(step):
+                kept.add(calendar.epoch(step) - 1)  # from whose end the present epoch may begin again
+        self.store.save(step, states, extra, [calendar.end(epoch) for epoch in kept])
         self.last_save, self.saved_at = time.monotonic(), f"step {step}"
 
     def _advance(self, step: int, epoch: int) -> None:

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxdarts.methods import History, RollBack, Stop
+from jaxdarts.methods import Change, History, RollBack, Stop
 from jaxdarts.tasks.base import Task
 
-STOP, ROLL_BACK = "stop", "roll back"
+STOP, ROLL_BACK, CHANGE, RESTART = "stop", "roll back", "change", "restart"
 Event = Mapping[str, Any]
 """`action`, `decided_at` (epoch), `epoch` (returned to) and its `genotype`; of a roll back also `l2`, `l2_before` and
-the `abandoned` epochs' numbers. The genotype of a run's first event is what DARTS-ES returns."""
+the `abandoned` epochs' numbers. The genotype of a run's first event is what DARTS-ES returns.
+
+Of a change `action`, `decided_at` and the values; of a restart `action`, the `epoch` in which a loss was not finite,
+and how many `times` it has begun again."""
 
 
-def make_event(verdict: Stop | RollBack, history: History, task: Task) -> Event:
+def make_event(verdict: Stop | RollBack | Change, history: History, task: Task) -> Event:
     """The JSON object that records a verdict, given the records up to the epoch in which it fell."""
+    if isinstance(verdict, Change):
+        return {"action": CHANGE, "decided_at": history[-1]["epoch"], **verdict.values}
     returned = next(record for record in history if record["epoch"] == verdict.epoch)
     event: dict[str, Any] = {
         "action": STOP if isinstance(verdict, Stop) else ROLL_BACK,
@@ -40,7 +45,13 @@ def stopped_at(events: Sequence[Event]) -> int | None:
 
 def describe(event: Event) -> str:
     """One sentence, for people."""
-    decided, epoch = event["decided_at"], event["epoch"]
+    if event["action"] == RESTART:
+        return f"A loss was not finite in epoch {event['epoch']}, which begins again with other masks."
+    decided = event["decided_at"]
+    if event["action"] == CHANGE:
+        values = {name: value for name, value in event.items() if name not in ("action", "decided_at")}
+        return f"From after epoch {decided} on: {', '.join(f'{name} {value:g}' for name, value in values.items())}."
+    epoch = event["epoch"]
     if event["action"] == STOP and decided == epoch:
         return f"Stopped after epoch {decided}."
     if event["action"] == STOP:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -16,7 +17,7 @@ from jaxdarts.methods.base import SearchState
 from jaxdarts.networks.layers import batch_apart
 from jaxdarts.plans.base import Built, Experiment
 from jaxdarts.sharding import replicate
-from jaxdarts.tasks.base import Totals
+from jaxdarts.tasks.base import Stream, Totals
 
 _AXIS = "population"
 
@@ -28,7 +29,35 @@ class Steps(NamedTuple):
     join: Callable[[Sequence[Any]], Any]  # one tree an experiment -> carried
     split: Callable[[Any], list[Any]]  # carried, or totals -> one tree an experiment
     data: Any
-    steps_per_epoch: int
+    calendar: Calendar
+
+
+class Calendar:
+    """Which steps are an epoch's? All epochs have as many, or each has its own number."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream, self._starts = stream, [0]
+
+    def start(self, epoch: int) -> int:
+        """Steps before an epoch."""
+        if self._stream.steps_in is None:
+            return epoch * self._stream.steps
+        while len(self._starts) <= epoch:
+            self._starts.append(self._starts[-1] + self._stream.steps_in(len(self._starts) - 1))
+        return self._starts[epoch]
+
+    def end(self, epoch: int) -> int:
+        """Steps before the next."""
+        return self.start(epoch + 1)
+
+    def epoch(self, step: int) -> int:
+        """The epoch of the step that is taken after so many."""
+        if self._stream.steps_in is None:
+            return step // self._stream.steps
+        epoch = max(bisect.bisect_right(self._starts, step) - 1, 0)
+        while self.end(epoch) <= step:
+            epoch += 1
+        return epoch
 
 
 @contextmanager
@@ -53,7 +82,7 @@ def make_steps(built: Built, devices: Sequence[jax.Device]) -> Steps:
     assert task.train is not None
     data = (task.train.data, task.valid.data if _draws_valid(first) and task.valid is not None else None)
     one = _one(first, built.whole and count == 1)
-    steps = task.train.steps
+    steps = Calendar(task.train)
     if count == 1:
         return Steps(one, lambda trees: trees[0], lambda tree: [tree], data, steps)
     shared = shared_devices(count, devices)

@@ -166,7 +166,17 @@ class Store:
 
 
 # What config.json holds beside settings: of every part the same, and of each its own.
-RECORDED_BY_ALL = ("versions", "device", "started_in", "search_space", "class_names", "data_digest")
+RECORDED_BY_ALL = (
+    "versions",
+    "device",
+    "started_in",
+    "search_space",
+    "class_names",
+    "data_digest",
+    "vocabulary_size",
+    "tokens",
+    "pydoc_python",
+)
 RECORDED_FACTS = (
     "command",
     *RECORDED_BY_ALL,

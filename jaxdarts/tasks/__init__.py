@@ -3,8 +3,9 @@
 from jaxdarts.tasks.base import Metric, Stream, Task, Totals
 from jaxdarts.tasks.classification import CLASSIFICATION
 from jaxdarts.tasks.kind import TaskKind
+from jaxdarts.tasks.language import LANGUAGE
 
-TASKS: dict[str, TaskKind] = {"classification": CLASSIFICATION}
+TASKS: dict[str, TaskKind] = {"classification": CLASSIFICATION, "language": LANGUAGE}
 
 
 def kind_of(thing: object) -> TaskKind:

@@ -36,7 +36,7 @@ from jaxdarts.data.split import Order
 from jaxdarts.errors import InputError
 from jaxdarts.networks import DiscreteNetwork, NetworkCost, Supernet, network_cost
 from jaxdarts.networks.functional import Network, Scores, discrete_network, relaxed_network
-from jaxdarts.networks.macro import MACROS
+from jaxdarts.networks.macro import MACROS, cells_text
 from jaxdarts.precision import compute_dtype
 from jaxdarts.sharding import replicate, split_batch
 from jaxdarts.spaces import Architecture, CellSpace
@@ -204,8 +204,13 @@ def _stream(images: Images, data: Batch, how: Augmentation) -> Stream:
     def never(*arguments: Any) -> Any:
         raise AssertionError("this part is measured, not trained on")
 
+    def held(data: Batch, number: jax.Array) -> Batch:
+        return plain(data, number * how.batch_size + jnp.arange(how.batch_size))
+
     steps = steps_per_epoch(size, how.batch_size) if how.batch_size <= size else 0
-    return Stream(data, size, steps, never, never, lambda: eval_batches(size, how.batch_size), plain)
+    return Stream(
+        data, size, steps, never, never, lambda: eval_batches(size, how.batch_size), plain, held, size // how.batch_size
+    )
 
 
 def _augmented(
@@ -386,7 +391,23 @@ def _cost(genotype: Architecture, data: Images, settings: Any) -> NetworkCost:
     return network_cost(genotype, dataset.num_classes, settings.channels, settings.cells, dataset.image_shape)
 
 
+def _network_text(of: CellSpace | Architecture, settings: Any) -> str:
+    return f"{cells_text(of.macro, settings.cells)}, {settings.channels} channels"
+
+
+def _retrained_with(settings: Any) -> dict[str, Any]:
+    shared = ("dataset", "data_dir", "batch_size", "image_size", "limit", "split", "flip", "crop_padding")
+    return {
+        "channels": settings.retrain_channels or settings.channels,
+        "cells": settings.retrain_cells or settings.cells,
+        "valid_portion": 1 - settings.train_portion,
+        **{name: getattr(settings, name) for name in shared},
+    }
+
+
 CLASSIFICATION = TaskKind(
+    subject="images",
+    unit="an example",
     search_data=read_search_images,
     training_data=read_training_images,
     facts=lambda images: _facts(images.dataset),
@@ -396,5 +417,10 @@ CLASSIFICATION = TaskKind(
     training=_training,
     relaxed=_relaxed,
     discrete=_discrete,
+    network_text=_network_text,
+    retrained_with=_retrained_with,
     cost=_cost,
+    metrics=METRICS,
+    objective="accuracy",
+    result="error",
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxdarts.networks.functional import Network
-from jaxdarts.tasks.base import Task
+from jaxdarts.tasks.base import Metric, Task
 
 
 class TaskKind(NamedTuple):
@@ -16,6 +16,8 @@ class TaskKind(NamedTuple):
     `dtype` is that of weights and examples.
     """
 
+    subject: str  # what is learned from, for people
+    unit: str  # what multiply-adds are of, for people
     search_data: Callable[..., Any]  # (settings, mesh) -> data; raises InputError where it cannot be used
     training_data: Callable[..., Any]  # (settings, mesh) -> data
     facts: Callable[[Any], Mapping[str, Any]]  # data -> what config.json says of it
@@ -25,4 +27,9 @@ class TaskKind(NamedTuple):
     training: Callable[..., Task]  # (data, settings, dtype) -> the task of a training from scratch
     relaxed: Callable[..., Network]  # (space, data, settings, dtype, examples together, options) -> the search network
     discrete: Callable[..., Network]  # (genotype, data, settings, dtype) -> the network of a genotype
+    network_text: Callable[..., str]  # (space or genotype, settings) -> how large a network is, for people
+    retrained_with: Callable[[Any], Mapping[str, Any]]  # search settings -> those of a training that follow
     cost: Callable[..., Any]  # (genotype, data, settings) -> its size, a NetworkCost
+    metrics: Mapping[str, Metric]  # by name, as in its tasks
+    objective: str  # the metric by which architectures are compared
+    result: str  # what papers report, less is better: the name in result.json is `test_` and this

@@ -364,7 +364,10 @@ class _Projected:
 
         @partial(jax.jit, static_argnums=5)
         def total(params: Any, stats: Any, weights: Weights, values: Any, batch: Batch, train: bool) -> Any:
-            return problem.measured(params, stats, weights, values, batch, jnp.ones(len(batch.labels), bool), train)
+            totals, _ = problem.measured(
+                params, stats, weights, values, batch, jnp.ones(len(batch.labels), bool), train=train
+            )
+            return totals
 
         self._total = total
 

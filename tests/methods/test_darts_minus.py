@@ -45,7 +45,7 @@ def test_the_coefficient_acts_in_both_steps_in_measuring_and_in_the_curvature() 
         view = View(valid, state.stats, (), state.values)
         mask = jnp.ones(len(valid.labels), bool)
         weights = problem.mean_weights(state.alpha, state.values)
-        measured = problem.measured(state.params, state.stats, weights, state.values, valid, mask)
+        measured, _ = problem.measured(state.params, state.stats, weights, state.values, valid, mask)
         loss = lambda alpha: problem.outer(state.params, alpha, view)[0]  # noqa: E731
         direction = jax.tree.map(lambda leaf: jnp.arange(leaf.size, dtype=leaf.dtype).reshape(leaf.shape), state.alpha)
         curved = jax.jvp(jax.grad(loss), (state.alpha,), (direction,))[1]

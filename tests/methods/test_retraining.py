@@ -156,7 +156,7 @@ def test_bfloat16_keeps_float32_weights_and_is_near() -> None:
 def test_sums_leave_masked_examples_out() -> None:
     one, data = problem(), batch()
     state = quickly(make(one).init)(jax.random.key(0))
-    sums = quickly(lambda mask: one.measured(state.params, state.stats, Weights({}), {}, data, mask))
+    sums = quickly(lambda mask: one.measured(state.params, state.stats, Weights({}), {}, data, mask)[0])
     masks = jnp.eye(6, dtype=bool)
     each = [sums(mask) for mask in masks]
     everything = sums(jnp.ones(6, bool))

@@ -205,7 +205,7 @@ def test_the_best_retrained_genotype_is_returned(unbroken: SearchResult) -> None
 def test_retraining_is_on_the_half_that_trains_w(folder: Path, unbroken: SearchResult) -> None:
     config = robust_config(folder)
     built = search.build_search(member_settings(config), config)
-    settings = robust.retrain_settings(config, "x")
+    settings = robust.retrain_settings(config, unbroken.genotype, "x")
     data = kind_of(unbroken.genotype).retraining_data(built.data)
     task = build_evaluation(settings, unbroken.genotype, data, "member_0").experiments[0].task
     assert task.train is not None and task.valid is not None and task.test is None

@@ -39,7 +39,7 @@ def accuracy(search: Shared, state: Any, weights: Any) -> float:
     assert search.task.valid is not None
     batch = search.task.valid.plain(search.task.valid.data, jnp.arange(38))
     weights = Weights({cell: jnp.asarray(value) for cell, value in weights.items()})
-    totals = search.problem.measured(state.params, state.stats, weights, state.values, batch, jnp.ones(38, bool))
+    totals, _ = search.problem.measured(state.params, state.stats, weights, state.values, batch, jnp.ones(38, bool))
     return int(totals["accuracy"][0]) / 38
 
 

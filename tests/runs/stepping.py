@@ -28,7 +28,7 @@ class ByHand(NamedTuple):
         for epoch in epochs:
             state = set_values(state, {name: value(epoch) for name, value in experiment.schedules.items()})
             drawn = cursors(experiment, epoch, None)
-            for _ in range(steps.steps_per_epoch):
+            for _ in range(steps.calendar.start(1)):
                 state, _ = steps.step(state, steps.data, drawn)
         return state
 

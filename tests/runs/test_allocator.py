@@ -42,7 +42,7 @@ def test_freed_memory_is_kept_for_small_networks(image_size: int | None, kept: b
     code = (
         "import resource\n"
         "from jaxdarts.runs.allocator import keep_freed_memory\n"
-        f"keep_freed_memory(32, {image_size}, 8, 3)\n"
+        f"keep_freed_memory(None if {image_size} is None else 32 * {image_size or 0} ** 2 * 8 * 3)\n"
         "def faults():\n"
         "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
         "    bytearray(1 << 26)\n"

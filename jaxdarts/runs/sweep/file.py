@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from jaxdarts.errors import InputError
-from jaxdarts.methods import METHODS
 from jaxdarts.paths import read_text
 from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.plans.training_settings import EvaluateConfig
@@ -188,7 +187,9 @@ def _points(tables: Mapping[str, Any]) -> typing.Iterator[SweepPoint]:
 
 
 def _evaluation(search: SearchConfig, name: str, given: Mapping[str, Any]) -> EvaluateConfig:
-    shared = {field: getattr(search, field) for field in _SHARED}
+    shared = {field: getattr(search, field) for field in _SHARED if hasattr(search, field)}
+    if not hasattr(search, "cells"):
+        shared["space"] = search.space  # before there is a genotype it says whose settings these are
     typed = {field: _typed(_every_field("evaluate")[field], value) for field, value in given.items()}
     from jaxdarts.networks.macro import check_cells
     from jaxdarts.spaces import load_space
@@ -196,7 +197,8 @@ def _evaluation(search: SearchConfig, name: str, given: Mapping[str, Any]) -> Ev
     try:
         config = EvaluateConfig(**{**shared, **typed, "genotype": name})
         config.check()
-        check_cells(load_space(search.space).macro, config.cells)
+        if hasattr(config, "cells"):
+            check_cells(load_space(search.space).macro, config.cells)
     except InputError as error:
         raise InputError(f"in [evaluate]: {error}") from None
     return config
@@ -205,9 +207,9 @@ def _evaluation(search: SearchConfig, name: str, given: Mapping[str, Any]) -> Ev
 @functools.cache
 def _every_field(command: str) -> dict[str, Any]:
     """All settings of a command, whatever the method, with their types."""
-    values = [{"method": method} for method in METHODS] if command == "search" else [{}]
     kind = SearchConfig if command == "search" else EvaluateConfig
-    return {name: t for value in values for group in kind.group_types(value) for name, t in field_types(group).items()}
+    every = (group for values in kind.every() for group in kind.group_types(values))
+    return {name: t for group in every for name, t in field_types(group).items()}
 
 
 def _typed(annotation: Any, value: Any) -> Any:
