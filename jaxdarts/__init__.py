@@ -27,6 +27,8 @@ _MODULES = {
     "InputError": "errors",
     "METHODS": "methods",
     "OPERATIONS": "networks",
+    "RecurrentGenotype": "spaces",
+    "RecurrentSpace": "spaces",
     "RunError": "errors",
     "RunInterrupted": "errors",
     "SPACES": "spaces",
@@ -51,6 +53,7 @@ _MODULES = {
     "init_alpha": "networks",
     "load_dataset": "data",
     "load_space": "spaces",
+    "load_text": "data",
     "network_cost": "networks",
     "network_of": "interop",
     "neumann": "bilevel",
@@ -89,6 +92,8 @@ __all__ = [
     "InputError",
     "METHODS",
     "OPERATIONS",
+    "RecurrentGenotype",
+    "RecurrentSpace",
     "RunError",
     "RunInterrupted",
     "SPACES",
@@ -116,6 +121,7 @@ __all__ = [
     "init_alpha",
     "load_dataset",
     "load_space",
+    "load_text",
     "methods",
     "network_cost",
     "network_of",
@@ -159,7 +165,7 @@ if TYPE_CHECKING:
         weight_optimiser,
     )
     from jaxdarts.curvature import dominant_eigenvalue
-    from jaxdarts.data import DATASETS, load_dataset
+    from jaxdarts.data import DATASETS, load_dataset, load_text
     from jaxdarts.errors import InputError, RunError, RunInterrupted
     from jaxdarts.evaluate import EvaluationResult, run_evaluation
     from jaxdarts.interop import from_torch, network_of, to_torch
@@ -182,7 +188,17 @@ if TYPE_CHECKING:
     from jaxdarts.reports.write import write_report
     from jaxdarts.runs.compilation import enable_compilation_cache, quicken_compilation
     from jaxdarts.search import SearchResult, run_search
-    from jaxdarts.spaces import GENOTYPES, SPACES, Benchmark, Genotype, SearchSpace, discretise, load_space
+    from jaxdarts.spaces import (
+        GENOTYPES,
+        SPACES,
+        Benchmark,
+        Genotype,
+        RecurrentGenotype,
+        RecurrentSpace,
+        SearchSpace,
+        discretise,
+        load_space,
+    )
     from jaxdarts.sweep import run_sweep
     from jaxdarts.tabulate import TabulationResult, run_tabulation
     from jaxdarts.tasks import TASKS

@@ -117,6 +117,7 @@ def _evaluate(argv: Sequence[str] | None) -> None:
 
     config, options = parse_evaluate(argv)
     keep_freed_memory(step_size(config))
+    from jaxdarts.reports.measure import measure_of
     from jaxdarts.reports.write import report_line
     from jaxdarts.runs.compilation import quicken_compilation
     from jaxdarts.runs.processes import connect, is_first
@@ -127,19 +128,13 @@ def _evaluate(argv: Sequence[str] | None) -> None:
     result = run_evaluation(config, run_dir, resume=options.resume)
     if not is_first():
         return
-    is_text = result.test_perplexity is not None
-    what, unit = ("perplexity", "a word") if is_text else ("error", "an image")
-    last, best = getattr(result, f"test_{what}"), getattr(result, f"best_test_{what}")
-
-    def shown(value: float) -> str:
-        return f"test {what} {value:.2f}" if is_text else f"test {what} {value:.2%}"
-
-    say(f"done: {shown(last)} after the last epoch")
+    measure = measure_of(result.genotype)
+    last, best = (getattr(result, f"{name}_{measure.result}") for name in ("test", "best_test"))
+    say(f"done: test {measure.result} {measure.text(last)} after the last epoch")
     if result.best_epoch is not None:
-        by = "perplexity" if is_text else "accuracy"
-        epoch = f"{result.best_epoch + 1}/{config.epochs}, the best by validation {by}"
-        say(f"      {shown(best)} after epoch {epoch}")
-    say(f"      {result.parameters:,} parameters, {result.multiply_adds:,} multiply-adds {unit}")
+        epoch = f"{result.best_epoch + 1}/{config.epochs}, the best by validation {measure.objective}"
+        say(f"      test {measure.result} {measure.text(best)} after epoch {epoch}")
+    say(f"      {result.parameters:,} parameters, {result.multiply_adds:,} multiply-adds {measure.words.example}")
     say(report_line(result.run_dir))
 
 

@@ -99,14 +99,18 @@ def _tabulate(argv: Sequence[str] | None) -> None:
 
     config, options = parse_tabulate(argv)
     keep_freed_memory(step_size(config))
+    from jaxdarts.reports.measure import measure_of, plural
     from jaxdarts.reports.write import report_line
     from jaxdarts.runs.compilation import quicken_compilation
 
     quicken_compilation()
     run_dir = None if options.run_dir is None else Path(options.run_dir)
     result = run_tabulation(config, run_dir, resume=options.resume)
-    errors = list(result.table.errors.items())
-    say(f"done: test errors from {errors[0][1]:.2%} to {errors[-1][1]:.2%}, the best of {errors[0][0].to_text()}")
+    found = list(result.table.errors.items())
+    (genotype, least), (_, most) = found[0], found[-1]
+    measure = measure_of(genotype)
+    ends = f"from {measure.text(least)} to {measure.text(most)}"
+    say(f"done: test {plural(measure.result)} {ends}, the best of {genotype.to_text()}")
     say(report_line(result.run_dir))
 
 

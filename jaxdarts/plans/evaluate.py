@@ -130,7 +130,6 @@ def each_epoch(training: Training) -> list[Observer]:
     names = [*(f"train_{name}" for name in task.metrics), "auxiliary_loss"]
     names += [f"{part}_{name}" for part in ("valid", "test") for name in task.metrics]
     has_head = bool(getattr(training.method.problem.network.module, "auxiliary", False))
-    averages = getattr(settings, "averaging_patience", None) is not None
 
     def known(moment: Moment) -> Mapping[str, Any]:
         means = with_derived(task.metrics, moment.record, "train_")
@@ -145,7 +144,13 @@ def each_epoch(training: Training) -> list[Observer]:
 
     valid = [observers.part_measured(training.measure, task.valid, "valid", task)] if task.valid is not None else []
     told = observers.values_told(training.method.schedules, ("learning_rate", "drop_path"))
-    return [known, *valid, test, told, *([observers.value_told(AVERAGING)] if averages else [])]
+    return [known, *valid, test, told, *averaging_told(training)]
+
+
+def averaging_told(training: Training) -> list[Observer]:
+    """Whether weights are averaged, where that may come."""
+    may = getattr(training.settings, "averaging_patience", None) is not None
+    return [observers.value_told(AVERAGING)] if may else []
 
 
 def best_epoch(records: Sequence[Record], task: Task) -> int | None:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from jaxdarts.plans import observers
 from jaxdarts.plans.base import Built, Ended, Moment, Observer, Outcome, Plan, Stage
-from jaxdarts.plans.evaluate import Training, experiment, prepare, result_of, result_text
+from jaxdarts.plans.evaluate import Training, averaging_told, experiment, prepare, result_of, result_text
 from jaxdarts.precision import working_dtype
 from jaxdarts.spaces import Architecture, CellSpace
 from jaxdarts.tasks import kind_of
@@ -32,7 +33,7 @@ def table_plan(settings: Any, space: CellSpace, data: Any, done: Sequence[tuple[
             newest[genotype] = prepare(settings, genotype, data)
         training, began = newest[genotype], time.monotonic()
         return Built(
-            experiments=(experiment(training, seed, [_at_the_end(training)]),),
+            experiments=(experiment(training, seed, _measured(training)),),
             conclude=lambda outcome: _entry(training, seed, outcome, began),
             banner=None,
             shown=(),
@@ -80,6 +81,15 @@ def table_banner(
     if done:
         facts["resumed"] = f"after {done} of {planned} trainings"
     return f"tabulate {space.name} on {settings.dataset} (preset {settings.preset})", facts
+
+
+def _measured(training: Training) -> list[Observer]:
+    """The held-out and the test part after the last epoch; the former in every one where the method decides by it."""
+    averaging = averaging_told(training)
+    if not averaging or training.task.valid is None:
+        return [_at_the_end(training)]
+    valid = observers.part_measured(training.measure, training.task.valid, "valid", training.task)
+    return [valid, *averaging, _at_the_end(training)]
 
 
 def _at_the_end(training: Training) -> Observer:

@@ -50,7 +50,7 @@ class SearchText(Text):
 class TextSize(Group):
     """Size of the search."""
 
-    epochs: int = 10
+    epochs: int = 6
     """Passes over the text that trains w."""
     batch_size: int = 32
     """Pieces of the text that are read side by side."""

@@ -184,6 +184,11 @@ def _retrained_with(settings: Any) -> dict[str, Any]:
     return {"hidden": settings.retrain_hidden or settings.hidden, **{name: getattr(settings, name) for name in names}}
 
 
+def _network_text(of: RecurrentSpace | RecurrentGenotype, settings: Any) -> str:
+    nodes = f"{of.num_nodes} nodes" if of.num_nodes > 1 else "1 node"
+    return f"cell of {nodes}, {settings.hidden} units"
+
+
 LANGUAGE = TaskKind(
     subject="text",
     unit="a word",
@@ -196,7 +201,7 @@ LANGUAGE = TaskKind(
     training=lambda data, settings, dtype: training(data, settings),
     relaxed=_relaxed,
     discrete=_discrete,
-    network_text=lambda of, settings: f"cell of {of.num_nodes} nodes, {settings.hidden} units",
+    network_text=_network_text,
     retrained_with=_retrained_with,
     cost=lambda genotype, data, settings: text_cost(genotype.num_nodes, len(data.text.words), settings.hidden),
     metrics=METRICS,

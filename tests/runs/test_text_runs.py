@@ -19,10 +19,11 @@ from jaxdarts.json_files import read_lines
 from jaxdarts.methods import METHODS
 from jaxdarts.plans import evaluate as evaluate_plans
 from jaxdarts.plans.search_settings import SearchConfig
-from jaxdarts.plans.training_settings import EvaluateConfig
+from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
 from jaxdarts.runs.engine import StageRun
 from jaxdarts.runs.steps import Calendar
 from jaxdarts.search import SearchResult, run_search
+from jaxdarts.tabulate import run_tabulation
 from jaxdarts.tasks import language
 from jaxdarts.tasks.base import Stream
 from tests.runs.comparing import (
@@ -161,6 +162,23 @@ def test_a_killed_evaluation_continues_to_the_same_bits(
     resumed = run_evaluation(config, tmp_path / "run", resume=True, stream=io.StringIO())
     assert without_times(resumed.metrics) == without_times(trained.metrics)
     assert_same_state(resumed.state, trained.state)
+
+
+def test_a_table_of_a_small_space(folder: Path) -> None:
+    """Both architectures of one node, trained as an evaluation trains them."""
+    space = folder / "one.toml"
+    space.write_text('task = "language"\nnum_nodes = 1\noperations = ["tanh", "relu"]\n')
+    shared = {"data_dir": str(folder / "text"), "epochs": 2, "batch_size": 10, "hidden": 4, "sequence_length": 5}
+    write_text(folder / "text")
+    config = TabulateConfig(space=str(space), **shared)
+    config.check()
+    result = run_tabulation(config, folder / "table", stream=io.StringIO())
+    entries = read_lines(folder / "table" / "metrics.jsonl")
+    assert len(entries) == 2 == len(result.table.entries)
+    (first,) = (entry for entry in entries if entry["genotype"]["recurrent"] == [["relu", 0]])
+    alone = tiny_text_evaluation(folder, genotype="Genotype(recurrent=[('relu', 0)], concat=[1])", epochs=2)
+    trained = run_evaluation(alone, folder / "table_alone", stream=io.StringIO())
+    assert first["test_perplexity"] == trained.test_perplexity
 
 
 def test_averaging_begins_where_the_loss_stops_falling(folder: Path) -> None:
