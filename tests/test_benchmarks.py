@@ -20,7 +20,7 @@ from jaxdarts.spaces.nasbench201 import NUM_CELLS
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # Needs PyTorch, which is no dependency; step_time and memory measure it where it is installed.
-NAMES = sorted({path.stem for path in BENCHMARKS.glob("[!_]*.py")} - {"pytorch_supernet"})
+NAMES = sorted({path.stem for path in BENCHMARKS.glob("[!_]*.py")} - {"pytorch_recurrent", "pytorch_supernet"})
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ class What(Group):
     """What is searched, and how."""
 
     space: str = "s1"
-    """Search space: darts, s1 to s5, nasbench201, rnn, rnn-robust, or the path of a .toml file."""
+    """Search space: darts, s1 to s5, nasbench201, rnn, rnn-robust, or a .toml file."""
     method: str = "darts"
     """Search method: CHOICES."""
     preset: str = "quick"

@@ -164,8 +164,8 @@ def laid_out(tokens: np.ndarray, side_by_side: int, usual: int, purpose: str) ->
     rows = batchify(tokens, side_by_side, f"the text that {purpose}")
     if usual > len(rows) - 1:
         raise InputError(
-            f"sequence_length must be at most {len(rows) - 1}: the text that {purpose} has {len(rows)} rows of "
-            f"batch_size {side_by_side}; got {usual}"
+            f"sequence_length must be at most {len(rows) - 1} with batch_size {side_by_side}: the text that {purpose} "
+            f"has {len(rows)} rows; got {usual}; a smaller batch_size makes more rows"
         )
     return rows
 

@@ -171,7 +171,10 @@ def test_nothing_added_is_the_same_loss() -> None:
     ("changes", "message"),
     [
         ({"batch_size": 31}, "batch_size must be at most 30, not 31: the text that trains alpha has 90 tokens"),
-        ({"sequence_length": 22}, "sequence_length must be at most 21: the text that trains alpha has 22 rows"),
+        (
+            {"sequence_length": 22},
+            "at most 21 with batch_size 4: the text that trains alpha has 22 rows",
+        ),
         ({"sequence_length": 100}, "sequence_length must be at most"),
     ],
 )
