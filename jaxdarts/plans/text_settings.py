@@ -50,7 +50,7 @@ class SearchText(Text):
 class TextSize(Group):
     """Size of the search."""
 
-    epochs: int = 6
+    epochs: int = 10
     """Passes over the text that trains w."""
     batch_size: int = 32
     """Pieces of the text that are read side by side."""
@@ -195,7 +195,7 @@ TRAINING_PAPER: Mapping[str, Any] = {
     "l2": 8e-7,
     "dropout_embedding": 0.1,
 }
-ALPHA: Mapping[str, Any] = {"alpha_b1": 0.9, "clip_virtual_step": True}
+ALPHA: Mapping[str, Any] = {"hypergradient": "first_order", "alpha_b1": 0.9, "clip_virtual_step": True}
 """What learning alpha has otherwise than by default."""
 
 

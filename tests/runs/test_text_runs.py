@@ -300,6 +300,7 @@ def test_evaluations_that_cannot_be(folder: Path) -> None:
 def test_presets_of_text() -> None:
     quick, paper = SearchConfig(space="rnn"), SearchConfig(space="rnn", preset="paper", data_dir="ptb")
     assert (quick.dataset, quick.hidden, quick.alpha_b1, quick.clip_virtual_step) == ("pydoc", 64, 0.9, True)
+    assert quick.hypergradient == paper.hypergradient == "first_order"
     expected = {
         "dataset": "folder",
         "epochs": 50,
