@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import sys
@@ -10,10 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxdarts as jd
 from jaxdarts.errors import InputError
+from jaxdarts.networks.recurrent import Dropouts, draw_masks
 from jaxdarts.reports.sweep_record import SweepRun
 from jaxdarts.spaces import Benchmark
 from jaxdarts.spaces.nasbench201 import NUM_CELLS
@@ -161,6 +166,147 @@ def test_counted_perplexities_are_those_measured_elsewhere(benchmark: Any) -> No
         words = ("", "<eos>", *text.words[2:])
         rows = module.measure(text._replace(train=train, valid=valid, test=test, words=words), (2, 3), 0.75)
         np.testing.assert_allclose([row["valid"] for row in rows], [220, 98.4, 86.5], rtol=0.0015)
+
+
+@pytest.fixture
+def pytorch(benchmark: Any) -> Any:
+    """benchmarks/pytorch_recurrent.py; the test is skipped where PyTorch is not installed."""
+    pytest.importorskip("torch")
+    return importlib.import_module("pytorch_recurrent")
+
+
+TEXT_SIZE = {"hidden": 6, "batch_size": 5, "sequence_length": 4}
+WORDS = 11
+
+
+def text_search(**settings: Any) -> Any:
+    """A search of random words in double precision, with hidden states that are not zero."""
+    config = jd.SearchConfig(space="rnn", **TEXT_SIZE, **settings)
+    ready = importlib.import_module("text_step_time").make_ready(config, WORDS, jnp.float64)
+    memory = ready.state.memory._replace(train=hidden_state(0), valid=hidden_state(1))
+    # Larger weights than at initialisation, so that no part of the network is nearly linear.
+    params = jax.tree.map(lambda leaf: 10 * leaf, ready.state.params)
+    return ready._replace(state=dataclasses.replace(ready.state, params=params, memory=memory))
+
+
+def hidden_state(seed: int) -> jax.Array:
+    shape = (TEXT_SIZE["batch_size"], TEXT_SIZE["hidden"])
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def same_in_pytorch(pytorch: Any, ready: Any, settings: Any) -> tuple[Any, Any, Any]:
+    """(search, train window, valid window), with copies of the state's arrays."""
+    import torch
+
+    copied = lambda array: torch.tensor(np.array(array))  # noqa: E731
+    params = ready.state.params
+    network = pytorch.SearchNetwork(ready.problem.space, WORDS, TEXT_SIZE["hidden"]).double()
+    own = {"encoder.weight": params["embedding"], "decoder.bias": params["bias"], "rnns.0._W0": params["first"]}
+    own |= {f"rnns.0._Ws.{node}": kernel for node, kernel in enumerate(params["nodes"])}
+    network.load_state_dict({name: copied(value) for name, value in own.items()}, strict=False)
+    rates = pytorch.Rates(
+        settings.learning_rate, settings.l2, settings.clip_norm, settings.slowness_penalty, settings.alpha_learning_rate
+    )
+    alpha = copied(ready.state.alpha["recurrent"]).requires_grad_()
+    search = pytorch.Search(network, alpha, TEXT_SIZE["batch_size"], rates)
+    search.train_hidden, search.valid_hidden = map(copied, ready.state.memory)
+    windows = [pytorch.Window(copied(b.tokens).long(), copied(b.targets).long()) for b in (ready.train, ready.valid)]
+    return search, *windows
+
+
+def ours_of(network: Any, values: Any) -> dict[str, np.ndarray]:
+    """Tensors in the order of the network's parameters as a tree of ours."""
+    by_name = {
+        name: value.detach().numpy() for (name, _), value in zip(network.named_parameters(), values, strict=True)
+    }
+    nodes = [value for name, value in by_name.items() if name.startswith("rnns.0._Ws.")]
+    names = {"embedding": "encoder.weight", "bias": "decoder.bias", "first": "rnns.0._W0"}
+    return {**{ours: by_name[name] for ours, name in names.items()}, "nodes": np.stack(nodes)}
+
+
+def assert_close(found: Any, expected: Any, tolerance: float) -> None:
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance * 0.1), found, expected)
+
+
+def test_pytorchs_recurrent_network_is_the_librarys(pytorch: Any, x64: None) -> None:
+    """Both objectives, their gradients in the weights and in alpha, hidden states and statistics, with given masks."""
+    import torch
+
+    settings = jd.SearchConfig(space="rnn", **TEXT_SIZE)
+    ready = text_search()
+    search, train, valid = same_in_pytorch(pytorch, ready, settings)
+    rates = Dropouts(output=0.5, hidden=0.4, x=0.3, inputs=0.2, embedding=0.1)
+    masks = draw_masks(jax.random.key(5), rates, WORDS, TEXT_SIZE["batch_size"], TEXT_SIZE["hidden"], 1.0, jnp.float64)
+    assert all((mask == 0).any() for mask in masks)
+    given = pytorch.Masks(*(torch.tensor(np.array(mask)) for mask in masks))
+
+    def ours(loss: Any, batch: Any, hidden: Any) -> Any:
+        def value(params: Any, alpha: Any) -> Any:
+            variables = {"params": params, "batch_stats": ready.state.stats}
+            weights = ready.problem.mean_weights(alpha, {})
+            options = {"train": True, "masks": masks, "length": batch.length, "mutable": ["batch_stats"]}
+            module = ready.problem.network.module
+            (outputs, after), updated = module.apply(variables, batch.tokens, hidden, weights, **options)
+            return loss(outputs, batch)[0], (after, updated["batch_stats"])
+
+        return jax.jit(jax.value_and_grad(value, (0, 1), has_aux=True))(ready.state.params, ready.state.alpha)
+
+    for theirs, window, loss, batch, hidden in (
+        (search.inner, train, ready.problem.task.inner_loss, ready.train, ready.state.memory.train),
+        (search.outer, valid, ready.problem.task.loss, ready.valid, ready.state.memory.valid),
+    ):
+        search.network.rnns[0].bn.reset_running_stats()
+        value, after = theirs(window, given)
+        *gradient, slope = torch.autograd.grad(value, [*search.params, search.alpha])
+        norm = search.network.rnns[0].bn
+        found = (value.item(), (after, {"mean": norm.running_mean, "variance": norm.running_var}))
+        expected = ours(loss, batch, hidden)
+        assert_close((found, (ours_of(search.network, gradient), {"recurrent": slope})), expected, 1e-10)
+
+
+@pytest.mark.parametrize(
+    ("second_order", "own"),
+    [(False, {"hypergradient": "first_order"}),
+     (True, {"hypergradient": "finite_difference", "published_difference": True})],
+)  # fmt: skip
+def test_pytorchs_recurrent_steps_are_the_librarys(
+    second_order: bool, own: dict[str, Any], pytorch: Any, x64: None
+) -> None:
+    """Alpha, weights and hidden states after two steps without dropout, of which both clip."""
+    nothing = dict.fromkeys((f"dropout_{name}" for name in ("output", "hidden", "x", "input")), 0.0)
+    given = {**own, **nothing, "l2": 1e-2, "slowness_penalty": 0.1}
+    settings, ready = jd.SearchConfig(space="rnn", **TEXT_SIZE, **given), text_search(**given)
+    search, train, valid = same_in_pytorch(pytorch, ready, settings)
+    state = dataclasses.replace(ready.state)
+    step = jax.jit(ready.method.step)
+    for _ in range(2):
+        state, _ = step(state, ready.train, ready.valid)
+        search.step(train, valid, second_order)
+    assert not np.allclose(state.params["nodes"], ready.state.params["nodes"], rtol=1e-3)
+    hidden = (search.train_hidden.numpy(), search.valid_hidden.numpy())
+    found = (ours_of(search.network, search.params), {"recurrent": search.alpha.detach().numpy()}, hidden)
+    assert_close(found, (state.params, state.alpha, tuple(state.memory)), 1e-8 if second_order else 1e-10)
+
+
+@pytest.mark.parametrize("name", ["search_rnn_masks", "search_rnn_architect", "search_rnn_architect_unclipped"])
+def test_pytorchs_recurrent_network_agrees_with_the_public_code(name: str, pytorch: Any) -> None:
+    errors = pytorch.golden_errors(Path(__file__).parent / "golden" / f"{name}.npz")
+    assert {"train_loss", "first_order", "fixed_fd"} <= set(errors) or {"log_prob", "grad_alpha"} <= set(errors)
+    assert max(errors.values()) < 1e-11, errors
+
+
+def test_time_that_spans_cover(benchmark: Any) -> None:
+    """Two apart from each other, one inside of another, and one that goes on where another ends."""
+    module = importlib.import_module("text_step_time")
+    assert module.union_length([(4.0, 9.0), (0.0, 1.0), (5.0, 6.0), (8.0, 11.0)]) == pytest.approx(8)
+    assert module.union_length([]) == 0
+
+
+@pytest.mark.parametrize("wrong", [{"sizes": ("huge",)}, {"forms": ("second order",)}, {"forms": ()}, {"repeats": 0}])
+def test_bad_input_to_timing_text_is_refused(wrong: dict[str, Any], benchmark: Any) -> None:
+    module = importlib.import_module("text_step_time")
+    with pytest.raises(InputError, match=next(iter(wrong)).removesuffix("s")):
+        module.main(module.Options(**wrong))
 
 
 @pytest.mark.parametrize("wrong", [{"orders": ()}, {"orders": (1,)}, {"discount": 1.0}, {"dataset": "ptb"}])
