@@ -277,10 +277,9 @@ def test_pytorchs_recurrent_steps_are_the_librarys(
     given = {**own, **nothing, "l2": 1e-2, "slowness_penalty": 0.1}
     settings, ready = jd.SearchConfig(space="rnn", **TEXT_SIZE, **given), text_search(**given)
     search, train, valid = same_in_pytorch(pytorch, ready, settings)
-    state = dataclasses.replace(ready.state)
-    step = jax.jit(ready.method.step)
+    state = ready.state
     for _ in range(2):
-        state, _ = step(state, ready.train, ready.valid)
+        state, _ = ready.method.step(state, ready.train, ready.valid)
         search.step(train, valid, second_order)
     assert not np.allclose(state.params["nodes"], ready.state.params["nodes"], rtol=1e-3)
     hidden = (search.train_hidden.numpy(), search.valid_hidden.numpy())
