@@ -5,7 +5,8 @@
 
 Value, gradient, and forward derivative of the gradient (what an exact step takes), all in every argument at once:
 milliseconds a call, medians over rounds that run every form once, and seconds to compile. The loss is a third of the
-sum of cubes. Separable convolutions: `matrix`, `columns` and `library` (`networks/separable.py`), reading one array or
+sum of cubes. `--primitives kernels`: what the kernels for CPUs compute in one pass, and XLA's programs of the same.
+Separable convolutions: `matrix`, `columns` and `library` (`networks/separable.py`), reading one array or
 a row each. Dense convolutions: eight, one after the other in straight code and in a `lax.scan`; in a loop XLA's CPU
 backend does not bring the library form's derivatives into the order of axes that its fast code needs.
 """
@@ -26,7 +27,7 @@ from _common import command, compile_form, headline, interleaved_medians, settin
 from jax import lax
 
 from jaxdarts.errors import InputError, unknown_choice
-from jaxdarts.networks import layers, separable
+from jaxdarts.networks import kernels, layers, separable
 from jaxdarts.networks.separable import Kernels
 
 Form = Callable[..., jax.Array]
@@ -183,6 +184,38 @@ def dense_cases(shape: Shape, options: Options) -> Iterator[Case]:
             yield Case(f"{REPETITIONS} dense {size}x{size}, {where}", forms, (x, kernels))
 
 
+def kernel_cases(shape: Shape, options: Options) -> Iterator[Case]:
+    """What the kernels for CPUs compute in one pass, beside the same in plain JAX as the networks have it without."""
+    if not kernels.usable(jnp.float32):
+        raise InputError("primitives: kernels were not built here, or JAXDARTS_KERNELS is off")
+    channels, image, batch = shape
+
+    def separable_plain(dilation: int, x: jax.Array, depthwise: jax.Array, pointwise: jax.Array) -> jax.Array:
+        group = Kernels(depthwise, pointwise, dilation)
+        return layers.standardise(separable.separable_convs(layers.relu(x), [group], 1))[0]
+
+    def separable_kernel(dilation: int, *arguments: jax.Array) -> jax.Array:
+        return kernels.separable_norm(*arguments, 1, dilation).y
+
+    for size in options.kernel_sizes:
+        weights = random(1, options.rows, channels, size, size), random(2, options.rows, channels, channels)
+        for dilation in options.dilations:
+            for reading, rows in (("shared", 1), ("a row each", options.rows)):
+                forms = {"kernel": partial(separable_kernel, dilation), "XLA": partial(separable_plain, dilation)}
+                arguments = (random(0, rows, channels, image, image, batch), *weights)
+                apart = "" if dilation == 1 else f" dilated by {dilation}"
+                yield Case(f"ReLU, separable {size}x{size}{apart}, {reading}, batch norm", forms, arguments)
+    for largest, name, pool in ((True, "max", layers.max_pool_3x3), (False, "average", layers.avg_pool_3x3)):
+        forms = {
+            "kernel": lambda x, largest=largest: kernels.pool_norm(x, 1, largest).y,
+            "XLA": lambda x, pool=pool: layers.standardise(pool(x[0], 1)[None])[0],
+        }
+        yield Case(f"{name} pool, batch norm", forms, (random(0, 1, channels, image, image, batch),))
+    forms = {"kernel": lambda gates, x: kernels.mix(gates, (x,)), "XLA": layers.mix}
+    outputs = random(1, options.rows, channels, image, image, batch)
+    yield Case("gated sums", forms, (random(0, options.rows, options.rows, 1), outputs))
+
+
 PRIMITIVES: dict[str, Callable[[Shape, Options], Iterator[Case]]] = {
     "separable": separable_cases,
     "batch norm": batch_norm_cases,
@@ -190,6 +223,7 @@ PRIMITIVES: dict[str, Callable[[Shape, Options], Iterator[Case]]] = {
     "max pool": partial(pool_cases, "max pool", layers.max_pool_3x3, window_max),
     "average pool": partial(pool_cases, "average pool", layers.avg_pool_3x3, window_mean),
     "dense": dense_cases,
+    "kernels": kernel_cases,
 }
 
 

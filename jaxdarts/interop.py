@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdarts.errors import InputError
-from jaxdarts.networks.cell import CellPlan, Group, norm_groups
+from jaxdarts.networks.cell_plan import CellPlan, Group
 from jaxdarts.networks.discrete import DiscreteNetwork, discrete_plan
 from jaxdarts.networks.macro import MACROS, Block
+from jaxdarts.networks.rows import norm_groups
 from jaxdarts.networks.supernet import Supernet, supernet_plan
 from jaxdarts.spaces import Architecture, CellSpace, Genotype
 

@@ -3,80 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdarts.errors import InputError, unknown_choice
-from jaxdarts.networks import layers
-from jaxdarts.networks.operations import (
-    OPERATIONS,
-    BatchNorm,
-    FactorizedReduce,
-    Operation,
-    PointwiseConv,
-    Separable,
-)
+from jaxdarts.errors import InputError
+from jaxdarts.networks import kernels, layers
+from jaxdarts.networks.cell_plan import CellPlan, Group
+from jaxdarts.networks.layers import Normalised
+from jaxdarts.networks.operations import BatchNorm, FactorizedReduce, PointwiseConv, Separable
+from jaxdarts.networks.rows import Piece, Read, Rows, joined, norm_groups, norm_rows, piece_of, place, read_together
 from jaxdarts.networks.separable import separable_convs
-
-
-@dataclass(frozen=True)
-class Connection:
-    """One operation that reads state `source` and adds to node `node`, which is a state after the cell's inputs."""
-
-    node: int
-    source: int
-    operation: str
-
-
-class Group(NamedTuple):
-    """The connections that apply one operation to one state."""
-
-    name: str  # of the operation
-    operation: Operation
-    members: tuple[int, ...]  # indices of the connections
-
-
-@dataclass(frozen=True)
-class CellPlan:
-    """A cell's connections and outputs: all that distinguishes a relaxed cell from a discrete one."""
-
-    num_nodes: int
-    connections: tuple[Connection, ...]
-    concat: tuple[int, ...]
-    num_inputs: int = 2  # states before the nodes: the last two blocks' outputs, or the last one's as it is
-    # Partial channels (Xu et al. 2020): operations get the first of so many equal parts of a state's channels, and the
-    # other parts pass by on these edges (node, source), whose gates come after the connections'.
-    parts: int = 1
-    passes: tuple[tuple[int, int], ...] = ()
-    # Edges that add a number to their node everywhere (Dong and Yang 2019); their gates, the numbers, come last.
-    constants: tuple[tuple[int, int], ...] = ()
-
-    def __post_init__(self) -> None:
-        for connection in self.connections:
-            if connection.operation not in OPERATIONS:
-                raise unknown_choice("operation", connection.operation, OPERATIONS)
-
-    def groups(self, source: int, stride: int) -> list[Group]:
-        """The groups that read a state, those with the most layers first."""
-        found: dict[str, list[int]] = {}
-        for index, connection in enumerate(self.connections):
-            if connection.source == source:
-                found.setdefault(connection.operation, []).append(index)
-        groups = [Group(name, OPERATIONS[name](stride), tuple(members)) for name, members in found.items()]
-        return sorted(groups, key=lambda group: (-len(group.operation.layers), group.name))
-
-
-class Rows(NamedTuple):
-    """Where a group's results stand in an array with leading rows, one row a member or one for all."""
-
-    group: Group
-    rows: tuple[int, ...]
 
 
 class Cell(nn.Module):
@@ -129,8 +70,11 @@ class Cell(nn.Module):
                     state = layers.shuffle_channels(whole, self.plan.parts)
                 states.append(self._with_constants(source - inputs, state, gates))
             state = states[source] if self.plan.parts == 1 else states[source][:active]
-            for outputs, placed in self._outputs(source, state, train, key, skip_dropout):
-                for node, term in self._add_up(outputs, placed, gates):
+            results = [one for one in self._outputs(source, state, train, key, skip_dropout) if one[1]]
+            # A kernel reads all arrays in one pass.
+            together = gates.shape[-1] == 1 and kernels.usable(state.dtype, self.platform)
+            for some in [results] if together and results else [[one] for one in results]:
+                for node, term in self._add_up(some, gates, kernels.mix if together else _mix):
                     incoming[node].append(term)
             for node, term in self._pass_by(source, states[source], gates):
                 passing[node].append(term)
@@ -143,7 +87,7 @@ class Cell(nn.Module):
             layer(features=self.channels, name="preprocess_0")(layers.relu(before)[None]),
             PointwiseConv(self.channels, name="preprocess_1")(layers.relu(last)[None]),
         ]
-        return list(BatchNorm(2, self.affine, name="preprocess_norm")(jnp.concatenate(both), train))
+        return list(BatchNorm(2, self.affine, name="preprocess_norm")([jnp.concatenate(both)], train)[0])
 
     def _outputs(
         self, source: int, state: jax.Array, train: bool, key: jax.Array | None, skip_dropout: jax.Array | None
@@ -151,9 +95,13 @@ class Cell(nn.Module):
         """What every group that reads a state computes: arrays float[rows, C, H', W', B] and whose rows they are."""
         stride = self._stride(source)
         groups = self.plan.groups(source, stride)
-        direct = {}
+        direct: dict[str, jax.Array | Normalised] = {}
+        with_kernels = train and kernels.usable(state.dtype, self.platform)
         for group in groups:
-            if group.operation.direct is not None and not group.operation.layers:
+            normalised = group.operation.normalise and self.normalise_pools
+            if normalised and with_kernels and group.operation.kernel is not None:
+                direct[group.name] = group.operation.kernel(state[None])
+            elif group.operation.direct is not None and not group.operation.layers:
                 key_here = self._key(key, group, train)
                 result = group.operation.direct(state, stride, len(group.members), key_here)
                 if group.operation.drops and skip_dropout is not None and key is not None:
@@ -161,34 +109,27 @@ class Cell(nn.Module):
                     shape = (len(group.members), *result.shape[1:])
                     result = result * layers.keep_mask(own, skip_dropout, shape, result.dtype)
                 direct[group.name] = result
-                if not (group.operation.normalise and self.normalise_pools):
-                    yield result, [_place(group, result.shape[0])]
-        inputs = layers.relu(state)[None]
-        where: dict[str, tuple[int, ...]] = {}
-        for number, normalised in enumerate(norm_groups(groups, self.normalise_pools), start=1):
-            active = [group for group in normalised if group.operation.layers]
-            results = self._layers(source, number, active, inputs, where) if active else []
-            results += [direct[group.name] for group in normalised[len(active) :]]
-            widths = [len(group.members) if group in active else direct[group.name].shape[0] for group in normalised]
-            norm = norm_rows(normalised, widths, train)
-            joined = jnp.concatenate(results) if len(results) > 1 else results[0]
-            y = BatchNorm(norm.num_rows, self.affine, norm.reads, name=f"norm_{number}_from_{source}")(joined, train)
-            yield y, [placed for placed in norm.placed if len(placed.group.operation.layers) <= number]
-            inputs, where = layers.relu(y), {placed.group.name: placed.rows for placed in norm.placed}
+                if not normalised:
+                    yield result, [place(group, result.shape[0])]
+        reads = {group.name: Read(state[None]) for group in groups}
+        for number, members in enumerate(norm_groups(groups, self.normalise_pools), start=1):
+            active = [group for group in members if group.operation.layers]
+            pieces = self._layers(source, number, active, reads, with_kernels)
+            pieces += [piece_of(group, direct[group.name]) for group in members[len(active) :]]
+            pieces = joined(pieces)
+            widths = [width for piece in pieces for width in piece.widths]
+            norm = norm_rows(members, widths, train)
+            module = BatchNorm(norm.num_rows, self.affine, norm.reads, name=f"norm_{number}_from_{source}")
+            results = module([piece.result for piece in pieces], train)
+            for y, placed in zip(results, norm.of_pieces(pieces), strict=True):
+                yield y, [one for one in placed if len(one.group.operation.layers) <= number]
+                reads |= {one.group.name: Read(y, one.rows) for one in placed}
 
     def _layers(
-        self, source: int, number: int, groups: Sequence[Group], inputs: jax.Array, where: Mapping[str, tuple[int, ...]]
-    ) -> list[jax.Array]:
-        """One layer of each group, all separable convolutions together: rows in the order of the groups."""
-
-        def read(chosen: Sequence[Group]) -> jax.Array:
-            if inputs.shape[0] == 1:
-                return inputs
-            rows = [row for group in chosen for row in where[group.name]]
-            if rows == list(range(rows[0], rows[0] + len(rows))):
-                return inputs[rows[0] : rows[0] + len(rows)]
-            return jnp.stack([inputs[row] for row in rows])
-
+        self, source: int, number: int, groups: Sequence[Group], reads: Mapping[str, Read], with_kernels: bool
+    ) -> list[Piece]:
+        """One layer of each group, in their order. What kernels compute is normalised already."""
+        found = []
         modules: list[tuple[Group, Any]] = [
             (
                 group,
@@ -198,33 +139,42 @@ class Cell(nn.Module):
             )
             for group in groups
         ]
-        results = []
         for is_separable, some in itertools.groupby(modules, key=lambda pair: isinstance(pair[1], Separable)):
             pairs = list(some)
-            if is_separable:
-                kernels = [module(inputs) for _, module in pairs]
-                results.append(
-                    separable_convs(read([group for group, _ in pairs]), kernels, pairs[0][1].stride, self.platform)
-                )
+            chosen = tuple(group for group, _ in pairs)
+            if not is_separable:
+                found += [piece_of(group, module(read_together([reads[group.name]]))) for group, module in pairs]
+                continue
+            weights = [module(reads[group.name].array) for group, module in pairs]
+            stride = pairs[0][1].stride
+            if with_kernels:
+                for group, (depthwise, pointwise, dilation) in zip(chosen, weights, strict=True):
+                    own = reads[group.name].own()
+                    found.append(piece_of(group, kernels.separable_norm(own, depthwise, pointwise, stride, dilation)))
             else:
-                results += [module(read([group])) for group, module in pairs]
-        return results
+                inputs = read_together([reads[group.name] for group in chosen])
+                result = separable_convs(inputs, weights, stride, self.platform)
+                found.append(Piece(chosen, tuple(len(group.members) for group in chosen), result))
+        return found
 
-    def _add_up(self, outputs: jax.Array, placed: Sequence[Rows], gates: jax.Array) -> Iterator[tuple[int, jax.Array]]:
-        """What the rows of an array add to each node that they lead to."""
-        if not placed:
-            return
-        members = [member for rows in placed for member in rows.group.members]
-        rows = [row for one in placed for row in one.rows]
+    def _add_up(
+        self, results: Sequence[tuple[jax.Array, list[Rows]]], gates: jax.Array, mix: Callable[..., jax.Array]
+    ) -> Iterator[tuple[int, jax.Array]]:
+        """What the rows of some arrays add to each node that they lead to."""
+        members, rows, count = [], [], 0
+        for outputs, placed in results:
+            members += [member for one in placed for member in one.group.members]
+            rows += [count + row for one in placed for row in one.rows]
+            count += outputs.shape[0]
         nodes = sorted({self.plan.connections[member].node for member in members})
-        place = np.zeros((len(self.plan.connections), len(nodes), outputs.shape[0]))
+        where = np.zeros((len(self.plan.connections), len(nodes), count))
         for member, row in zip(members, rows, strict=True):
-            place[member, nodes.index(self.plan.connections[member].node), row] = 1
+            where[member, nodes.index(self.plan.connections[member].node), row] = 1
         if self.plan.passes or self.plan.constants:
             gates = gates[: len(self.plan.connections)]
         # It only places gates, but at default precision a GPU would shorten them to ten bits.
-        matrix = jnp.einsum("mb,mnr->nrb", gates, jnp.asarray(place, gates.dtype), precision=jax.lax.Precision.HIGHEST)
-        sums = layers.mix(matrix, outputs)
+        matrix = jnp.einsum("mb,mnr->nrb", gates, jnp.asarray(where, gates.dtype), precision=jax.lax.Precision.HIGHEST)
+        sums = mix(matrix, tuple(outputs for outputs, _ in results))
         for index, node in enumerate(nodes):
             yield node, sums[index]
 
@@ -266,43 +216,5 @@ class Cell(nn.Module):
         return jnp.zeros((channels, -(-height // stride), -(-width // stride), batch), cell_input.dtype)
 
 
-class NormRows(NamedTuple):
-    """How the rows of a batch norm's statistics belong to connections, and to the rows that it normalises."""
-
-    num_rows: int
-    reads: tuple[int, ...] | None  # as in BatchNorm
-    placed: list[Rows]  # where each group's results stand after it
-
-
-def norm_groups(groups: Sequence[Group], normalise_pools: bool) -> list[list[Group]]:
-    """The groups whose results go into each batch norm of one state's operations, in the order of rows.
-
-    First those with layers, then pools, which only the first batch norm takes.
-    """
-    depth = max((len(group.operation.layers) for group in groups), default=0)
-    found = [[group for group in groups if len(group.operation.layers) > number] for number in range(depth)]
-    pools = [group for group in groups if normalise_pools and group.operation.normalise]
-    return [found[0] + pools, *found[1:]] if found else [pools] if pools else []
-
-
-def norm_rows(groups: Sequence[Group], widths: Sequence[int], train: bool) -> NormRows:
-    """A row of statistics for each connection, in the order of groups and their members.
-
-    Args:
-      groups: what is normalised together.
-      widths: each group's input rows: one a member, or one for all.
-      train: whether one row for all stays one, or becomes one a member.
-    """
-    reads: list[int] = []
-    placed = []
-    start = 0
-    for group, width in zip(groups, widths, strict=True):
-        own = [start + (index if width > 1 else 0) for index in range(len(group.members))]
-        placed.append(Rows(group, tuple(own if train else range(len(reads), len(reads) + len(own)))))
-        reads += own
-        start += width
-    return NormRows(len(reads), None if reads == list(range(start)) else tuple(reads), placed)
-
-
-def _place(group: Group, width: int) -> Rows:
-    return Rows(group, tuple(index if width > 1 else 0 for index in range(len(group.members))))
+def _mix(gates: jax.Array, arrays: tuple[jax.Array]) -> jax.Array:
+    return layers.mix(gates, *arrays)

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxdarts.networks import layers
-from jaxdarts.networks.cell import Cell, CellPlan, Connection
+from jaxdarts.networks.cell import Cell
+from jaxdarts.networks.cell_plan import CellPlan, Connection
 from jaxdarts.networks.layers import keep_mask
 from jaxdarts.networks.macro import MACROS, Block
 from jaxdarts.networks.operations import BatchNorm, PointwiseConv
@@ -119,10 +120,10 @@ class AuxiliaryHead(nn.Module):
             corners = (lax.slice_in_dim(y, start, start + window, axis=axis) for start in (0, second))
             y = jnp.concatenate([corner.mean(axis=axis, keepdims=True) for corner in corners], axis=axis)
         y = PointwiseConv(128, name="conv_1")(y[None])
-        y = layers.relu(BatchNorm(name="norm_1")(y, train))
+        y = layers.relu(BatchNorm(name="norm_1")([y], train)[0])
         # A 2x2 convolution of a 2x2 map is a linear layer.
         y = PointwiseConv(768, name="conv_2")(y.reshape(1, -1, 1, 1, y.shape[-1]))
-        y = layers.relu(BatchNorm(name="norm_2")(y, train))
+        y = layers.relu(BatchNorm(name="norm_2")([y], train)[0])
         return Linear(self.num_classes, name="classifier")(y[0, :, 0, 0].T)
 
 

@@ -40,9 +40,14 @@ def batch_apart(apart: bool = True) -> Iterator[None]:
         _batch_apart.reset(token)
 
 
+def batch_is_apart() -> bool:
+    """Whether `batch_apart` holds here."""
+    return _batch_apart.get()
+
+
 def flattened(x: jax.Array, axis: int) -> jax.Array:
     """The axes from `axis` on merged into one, or into two of which the last is the batch, as `batch_apart` says."""
-    return x.reshape(*x.shape[:axis], -1, x.shape[-1]) if _batch_apart.get() else x.reshape(*x.shape[:axis], -1)
+    return x.reshape(*x.shape[:axis], -1, x.shape[-1]) if batch_is_apart() else x.reshape(*x.shape[:axis], -1)
 
 
 class Statistics(NamedTuple):
@@ -50,6 +55,13 @@ class Statistics(NamedTuple):
 
     mean: jax.Array
     variance: jax.Array
+
+
+class Normalised(NamedTuple):
+    """What was normalised by its own statistics."""
+
+    y: jax.Array  # float[R, C, H, W, B]
+    statistics: Statistics
 
 
 def relu(x: jax.Array) -> jax.Array:

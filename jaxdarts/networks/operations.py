@@ -17,15 +17,19 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdarts.networks import layers
+from jaxdarts.networks import kernels, layers
 from jaxdarts.networks.initial import uniform_initializer
-from jaxdarts.networks.layers import Statistics
+from jaxdarts.networks.layers import Normalised, Statistics
 from jaxdarts.networks.separable import Kernels
 
 
 class BatchNorm(nn.Module):
     """Batch normalisation with PyTorch's conventions: float[X, C, H, W, B] -> float[X or R, C, H, W, B].
+
+    Takes the X rows as one array or several, and gives as many. In training some may be normalised already; what is
+    left then is to keep their statistics.
 
     Attributes:
       rows: R, rows of statistics.
@@ -39,26 +43,39 @@ class BatchNorm(nn.Module):
     reads: tuple[int, ...] | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        shape = (self.rows, x.shape[1])
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, layers.statistics_dtype(x))
-        variance = self.variable("batch_stats", "variance", jnp.ones, shape, layers.statistics_dtype(x))
+    def __call__(self, parts: Sequence[jax.Array | Normalised], train: bool) -> list[jax.Array]:
+        first = parts[0].y if isinstance(parts[0], Normalised) else parts[0]
+        shape = (self.rows, first.shape[1])
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape, layers.statistics_dtype(first))
+        variance = self.variable("batch_stats", "variance", jnp.ones, shape, layers.statistics_dtype(first))
         running = Statistics(mean.value, variance.value)
         if train:
-            y, batch = layers.standardise(x)
+            normalised = [
+                part if isinstance(part, Normalised) else Normalised(*layers.standardise(part)) for part in parts
+            ]
+            results = [part.y for part in normalised]
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+                batch = Statistics(*map(_joined, zip(*(part.statistics for part in normalised), strict=True)))
                 if self.reads is not None:
                     batch = Statistics(*(jnp.stack([values[row] for row in self.reads]) for values in batch))
-                count = math.prod(x.shape[2:])
+                count = math.prod(first.shape[2:])
                 mean.value, variance.value = layers.update_running_statistics(running, batch, count)
         else:
+            (x,) = parts
+            assert not isinstance(x, Normalised)
             each = x if self.reads is None else jnp.stack([x[row] for row in self.reads])
-            y = layers.batch_norm(each, running)
+            results = [layers.batch_norm(each, running)]
         if not self.affine:
-            return y
-        scale = self.param("scale", nn.initializers.ones, shape, x.dtype)
-        bias = self.param("bias", nn.initializers.zeros, shape, x.dtype)
-        return layers.scale_and_shift(y, scale, bias)
+            return results
+        scale = self.param("scale", nn.initializers.ones, shape, first.dtype)
+        bias = self.param("bias", nn.initializers.zeros, shape, first.dtype)
+        stops = np.cumsum([len(y) for y in results])[:-1]
+        affine = zip(results, jnp.split(scale, stops), jnp.split(bias, stops), strict=True)
+        return [layers.scale_and_shift(*both) for both in affine]
+
+
+def _joined(values: Sequence[jax.Array]) -> jax.Array:
+    return values[0] if len(values) == 1 else jnp.concatenate(values)
 
 
 class PointwiseConv(nn.Module):
@@ -169,6 +186,7 @@ class Operation:
         what came before and followed by a batch norm. The first one has the stride.
       direct: where there are no layers, a function without parameters; None: contributes nothing.
       normalise: `direct` is followed by a batch norm in the search network (never affine).
+      kernel: `direct` and that batch norm in training, where kernels are usable, of float[1, C, H, W, B].
       random: `direct` needs a key.
       drops: in training a network may drop elements of the result at random, for each edge its own.
     """
@@ -176,6 +194,7 @@ class Operation:
     layers: Sequence[Callable[..., nn.Module]] = ()
     direct: Direct | None = None
     normalise: bool = False
+    kernel: Callable[[jax.Array], Normalised] | None = None
     random: bool = False
     drops: bool = False
 
@@ -201,8 +220,9 @@ def _skip(stride: int) -> Operation:
     return Operation((FactorizedReduce,)) if stride == 2 else Operation(direct=lambda x, *_: x[None], drops=True)
 
 
-def _pool(pool: Callable[[jax.Array, int], jax.Array], stride: int) -> Operation:
-    return Operation(direct=lambda x, stride, *_: pool(x, stride)[None], normalise=True)
+def _pool(pool: Callable[[jax.Array, int], jax.Array], largest: bool, stride: int) -> Operation:
+    normalised = partial(kernels.pool_norm, stride=stride, largest=largest)
+    return Operation(direct=lambda x, stride, *_: pool(x, stride)[None], normalise=True, kernel=normalised)
 
 
 def _noise(stride: int) -> Operation:
@@ -224,8 +244,8 @@ def _nothing(stride: int) -> Operation:
 OPERATIONS: dict[str, Callable[[int], Operation]] = {
     "none": _nothing,
     "noise": _noise,
-    "avg_pool_3x3": partial(_pool, layers.avg_pool_3x3),
-    "max_pool_3x3": partial(_pool, layers.max_pool_3x3),
+    "avg_pool_3x3": partial(_pool, layers.avg_pool_3x3, False),
+    "max_pool_3x3": partial(_pool, layers.max_pool_3x3, True),
     "skip_connect": _skip,
     "sep_conv_3x3": partial(_separable_twice, 3),
     "sep_conv_5x5": partial(_separable_twice, 5),

@@ -19,7 +19,7 @@ class Stem(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         y = Conv(self.features, (3, 3), name="conv")(images.transpose(3, 1, 2, 0)[None])
-        return BatchNorm(name="norm")(y, train)[0]
+        return BatchNorm(name="norm")([y], train)[0][0]
 
 
 class Linear(nn.Module):
@@ -46,9 +46,9 @@ class ResidualReduction(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         y = Conv(self.features, (3, 3), (2, 2), name="conv_1")(layers.relu(x)[None])
-        y = BatchNorm(name="norm_1")(y, train)
+        y = BatchNorm(name="norm_1")([y], train)[0]
         y = Conv(self.features, (3, 3), name="conv_2")(layers.relu(y))
-        y = BatchNorm(name="norm_2")(y, train)
+        y = BatchNorm(name="norm_2")([y], train)[0]
         shortcut = PointwiseConv(self.features, name="shortcut")(layers.halve_by_means(x)[None])
         return (shortcut + y)[0]
 
@@ -65,5 +65,5 @@ class Classifier(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         if self.normalise:
-            x = layers.relu(BatchNorm(name="norm")(x[None], train))[0]
+            x = layers.relu(BatchNorm(name="norm")([x[None]], train)[0])[0]
         return Linear(self.num_classes, name="linear")(jnp.mean(x, axis=(1, 2)).T)

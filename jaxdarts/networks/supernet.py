@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdarts.errors import InputError
-from jaxdarts.networks.cell import Cell, CellPlan, Connection
+from jaxdarts.networks.cell import Cell
+from jaxdarts.networks.cell_plan import CellPlan, Connection
 from jaxdarts.networks.layers import keep_mask
 from jaxdarts.networks.macro import MACROS, Block
 from jaxdarts.networks.remat import rematerialise

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+import jax
+
 from jaxdarts.errors import InputError
+from jaxdarts.networks import kernels
 from jaxdarts.plans.base import Built
 from jaxdarts.precision import check_devices, device_name, precision
 from jaxdarts.runs import store as stores
@@ -71,19 +74,28 @@ def started(
             store = _by_first(lambda: stores.reopen(path, keep), keep)
         else:
             full = {"command": settings.command, **settings.flat()}
-            store = _by_first(lambda: stores.create(path, stores.slug(name), full, facts, device_name(), keep), keep)
+            store = _by_first(lambda: stores.create(path, stores.slug(name), full, facts, _device(), keep), keep)
         with store, catch_interrupts() as interrupt:
             around = Surroundings(
                 settings.command,
                 interrupt,
                 stream if is_first() else io.StringIO(),  # one of several processes speaks
-                device_name(),
+                _device(recorded.get("device")),
                 getattr(settings, "checkpoint_every_minutes", 5.0),
                 getattr(settings, "tensorboard", False),
                 unit,
                 on_result,
             )
             yield Opened(store, around, built)
+
+
+def _device(begun_on: str | None = None) -> str:
+    """The device and what computes layers on it; of a continued run also where it began, if that differs.
+
+    There the last digits of what is computed may be others than those of an unbroken run.
+    """
+    now = device_name() + (f", kernels {kernels.described()}" if jax.default_backend() == "cpu" else "")
+    return now if begun_on in (None, now) else f"{now} (the run began on {begun_on}: last digits may differ)"
 
 
 def _by_first(open_store: Callable[[], Store], keep: int) -> Store:

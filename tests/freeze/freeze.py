@@ -6,7 +6,8 @@
 
 Numbers are compared to the last bit on the kind of processor and with the versions with which they were frozen, and to
 1e-3 elsewhere, where the compiler may order sums otherwise: there only the first epoch counts, since differences grow.
-It takes some minutes from cold. Changes on purpose are argued in the commit that writes frozen.json anew.
+Layers are in plain JAX, without kernels. It takes some minutes from cold. Changes on purpose are argued in the commit
+that writes frozen.json anew.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import platform
 import re
 import sys
@@ -25,6 +27,8 @@ from typing import Any
 import jax
 
 import jaxdarts as jd
+
+os.environ["JAXDARTS_KERNELS"] = "off"
 
 FILE = Path(__file__).with_name("frozen.json")
 SPACE = 'num_nodes = 1\noperations = ["none", "skip_connect", "max_pool_3x3"]\n'

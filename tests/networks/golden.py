@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdarts.interop import _TO_JAX, _layers
-from jaxdarts.networks.cell import Cell, CellPlan
+from jaxdarts.networks.cell import Cell
+from jaxdarts.networks.cell_plan import CellPlan
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

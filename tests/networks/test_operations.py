@@ -12,7 +12,8 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.networks import OPERATIONS
-from jaxdarts.networks.cell import Cell, CellPlan, Connection
+from jaxdarts.networks.cell import Cell
+from jaxdarts.networks.cell_plan import CellPlan, Connection
 from jaxdarts.networks.initial import one_pool
 
 NAMES = sorted(OPERATIONS)

@@ -11,7 +11,8 @@ import pytest
 
 from jaxdarts.errors import InputError
 from jaxdarts.networks import Supernet, layers
-from jaxdarts.networks.cell import Cell, CellPlan, Connection
+from jaxdarts.networks.cell import Cell
+from jaxdarts.networks.cell_plan import CellPlan, Connection
 from jaxdarts.spaces import SearchSpace
 
 KEY = jax.random.key(0)

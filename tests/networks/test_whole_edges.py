@@ -14,7 +14,8 @@ import pytest
 from jaxdarts.errors import InputError
 from jaxdarts.interop import from_torch, network_of
 from jaxdarts.networks import Supernet, Weights, layers, softmax_weights
-from jaxdarts.networks.cell import Cell, CellPlan, Connection
+from jaxdarts.networks.cell import Cell
+from jaxdarts.networks.cell_plan import CellPlan, Connection
 from jaxdarts.spaces import DARTS, S3, SearchSpace
 from tests.networks import golden
 

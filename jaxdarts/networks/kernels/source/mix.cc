@@ -1,0 +1,117 @@
+// Gated sums: each node's sum over rows of gates times rows, where the rows lie in several arrays; and the reverse.
+//
+// A call reads every row once. Tangents are sums over twice the terms. Axes: N nodes, R rows, P entries of a row.
+
+#include "rows.h"
+#include "threads.h"
+
+namespace ffi = xla::ffi;
+
+namespace jaxdarts {
+namespace {
+
+constexpr int64_t kPart = 1 << 13;  // entries of a row that one thread takes
+
+int64_t parts(int64_t entries) { return (entries + kPart - 1) / kPart; }
+
+// Parts of [0, P) in tiles, by several threads.
+template <class T, class F>
+void in_parts(const ffi::ThreadPool& threads, int64_t entries, const F& work) {
+  parallel(threads, parts(entries), [&](int64_t part) {
+    const int64_t first = part * kPart;
+    in_tiles<T>(std::min(kPart, entries - first), [&](int64_t start, int64_t stop) {
+      work(part, first + start, first + stop);
+    });
+  });
+}
+
+// The rows of arguments or results [first, last), each float[rows, ...].
+template <class T, class Buffers>
+std::vector<T*> rows_of(Buffers& buffers, size_t first, size_t last, int64_t entries) {
+  std::vector<T*> found;
+  for (size_t index = first; index < last; ++index) {
+    auto buffer = buffers.template get<ffi::AnyBuffer>(index);
+    ffi::AnyBuffer array = [&] {
+      if constexpr (std::is_same_v<Buffers, ffi::RemainingRets>) return ffi::AnyBuffer(**buffer);
+      else return ffi::AnyBuffer(*buffer);
+    }();
+    T* data = array.template typed_data<T>();
+    for (int64_t row = 0; row < array.dimensions()[0]; ++row) found.push_back(data + row * entries);
+  }
+  return found;
+}
+
+int64_t entries_of(const ffi::AnyBuffer& rows) {
+  return static_cast<int64_t>(rows.element_count()) / rows.dimensions()[0];
+}
+
+// float[N, R], arrays of R rows in all; then both again as often as there are terms: float[N, P], their sum.
+template <class T>
+void sums(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::RemainingRets& rets, int64_t terms) {
+  const size_t each = args.size() / terms;
+  const ffi::AnyBuffer result = **rets.get<ffi::AnyBuffer>(0);
+  const int nodes = static_cast<int>(result.dimensions()[0]);
+  const int64_t entries = entries_of(result);
+  const auto to = rows_of<T>(rets, 0, 1, entries);
+  std::vector<const T*> gates;
+  std::vector<std::vector<T*>> from;
+  for (int64_t term = 0; term < terms; ++term) {
+    gates.push_back(args.get<ffi::AnyBuffer>(term * each)->typed_data<T>());
+    from.push_back(rows_of<T>(args, term * each + 1, (term + 1) * each, entries));
+  }
+  in_parts<T>(threads, entries, [&](int64_t, int64_t start, int64_t stop) {
+    for (int64_t term = 0; term < terms; ++term) {
+      const int count = static_cast<int>(from[term].size());
+      multiply<T>(to.data(), gates[term], count, 1, from[term].data(), nodes, count, start, stop, term > 0);
+    }
+  });
+}
+
+// float[N, R], derivatives float[N, P], arrays of R rows in all; with terms 2 their tangents in the same order. Gives
+// the derivatives of the gates and of the arrays, or their tangents.
+template <class T>
+void back(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::RemainingRets& rets, int64_t terms) {
+  const size_t each = args.size() / terms;
+  const ffi::AnyBuffer derivatives = *args.get<ffi::AnyBuffer>(1);
+  const int nodes = static_cast<int>(derivatives.dimensions()[0]);
+  const int64_t entries = entries_of(derivatives);
+  std::vector<const T*> gates;
+  std::vector<std::vector<T*>> dy, from;
+  for (int64_t term = 0; term < terms; ++term) {
+    gates.push_back(args.get<ffi::AnyBuffer>(term * each)->typed_data<T>());
+    dy.push_back(rows_of<T>(args, term * each + 1, term * each + 2, entries));
+    from.push_back(rows_of<T>(args, term * each + 2, (term + 1) * each, entries));
+  }
+  const auto to = rows_of<T>(rets, 1, rets.size(), entries);
+  const int count = static_cast<int>(to.size()), size = nodes * count;
+  std::vector<T> found(parts(entries) * size, T(0));
+  in_parts<T>(threads, entries, [&](int64_t part, int64_t start, int64_t stop) {
+    for (int64_t term = 0; term < terms; ++term) {
+      // Of a product's tangent, one factor is a tangent and the other not.
+      const auto& d = dy[terms - 1 - term];
+      multiply<T>(to.data(), gates[term], 1, count, d.data(), count, nodes, start, stop, term > 0);
+      products<T>(found.data() + part * size, count, d.data(), from[term].data(), nodes, count, start, stop);
+    }
+  });
+  T* dgates = (*rets.get<ffi::AnyBuffer>(0))->typed_data<T>();
+  std::fill_n(dgates, size, T(0));
+  for (int64_t part = 0; part < parts(entries); ++part)
+    for (int place = 0; place < size; ++place) dgates[place] += found[part * size + place];
+}
+
+template <bool kBack>
+ffi::Error handle(ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t terms) {
+  const auto type = args.get<ffi::AnyBuffer>(0)->element_type();
+  if (type == ffi::F32) (kBack ? back<float> : sums<float>)(threads, args, rets, terms);
+  else if (type == ffi::F64) (kBack ? back<double> : sums<double>)(threads, args, rets, terms);
+  else return ffi::Error::InvalidArgument("mix: float32 or float64");
+  return ffi::Error::Success();
+}
+
+#define BINDING ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<int64_t>("terms")
+
+}  // namespace
+}  // namespace jaxdarts
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Mix, jaxdarts::handle<false>, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(MixBack, jaxdarts::handle<true>, BINDING);
