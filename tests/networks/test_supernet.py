@@ -227,4 +227,4 @@ def test_rematerialised_cells_need_less_memory() -> None:
         return jax.jit(jax.grad(loss)).lower(variables).compile().memory_analysis().temp_size_in_bytes
 
     none, some, every = (temporaries(remat) for remat in (0, 2, 6))
-    assert every < 0.6 * none and every < some < none
+    assert every < 0.7 * none and every < some < none
