@@ -211,7 +211,9 @@ def test_rematerialised_cells_change_nothing(x64: None) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9), products(0), products(2))
 
 
-def test_rematerialised_cells_need_less_memory() -> None:
+@pytest.mark.parametrize("choice", ["off", "on"])
+def test_rematerialised_cells_need_less_memory(choice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAXDARTS_KERNELS", choice)
     space = SearchSpace.uniform("some", ("skip_connect", "dil_conv_3x3"), num_nodes=2)
     x = jnp.ones((16, 16, 16, 3))
     weights = uniform_weights(space)
@@ -227,4 +229,5 @@ def test_rematerialised_cells_need_less_memory() -> None:
         return jax.jit(jax.grad(loss)).lower(variables).compile().memory_analysis().temp_size_in_bytes
 
     none, some, every = (temporaries(remat) for remat in (0, 2, 6))
-    assert every < 0.7 * none and every < some < none
+    assert every < some < none
+    assert choice == "on" or every < 0.6 * none  # with kernels there is less to save
