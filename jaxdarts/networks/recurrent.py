@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxdarts.networks.kernels import gated_activations, usable
+from jaxdarts.networks.kernels.recurrent import ACTIVATIONS as KERNEL_ACTIVATIONS
 from jaxdarts.networks.layers import keep_mask
 from jaxdarts.networks.supernet import Weights
 from jaxdarts.spaces import RecurrentGenotype, RecurrentSpace
@@ -271,6 +273,7 @@ def _discrete_cell(genotype: RecurrentGenotype) -> _Cell:
 def _relaxed_cell(space: RecurrentSpace, weights: Weights, train: bool) -> _Cell:
     """One product a node over all the states that it reads, and one evaluation of each activation."""
     names, shares, total = _shares(space, weights)
+    by_kernel = usable(shares.dtype) and set(names) <= set(KERNEL_ACTIVATIONS)
 
     def cell(
         kernels: Sequence[jax.Array], state: jax.Array, keep: jax.Array | None, statistics: Any
@@ -281,13 +284,17 @@ def _relaxed_cell(space: RecurrentSpace, weights: Weights, train: bool) -> _Cell
         states, examples = state, len(state)
         for node in range(space.num_nodes):
             rows = space.incoming(node)
-            gate, candidate = jnp.split(_masked_rows(states, keep) @ kernels[node], 2, axis=-1)
-            own = jnp.repeat(shares[rows], examples, axis=0)
-            found = sum(own[:, column, None] * ACTIVATIONS[name](candidate) for column, name in enumerate(names))
-            # Over activations the weights p of s + c (f(h) - s) add up, but for that of `none`, which gives nothing.
-            kept = jnp.repeat(total[rows], examples)[:, None] * states
-            mixed = kept + jax.nn.sigmoid(gate) * (found - kept)
-            state = mixed.reshape(-1, *state.shape).sum(axis=0)
+            products = _masked_rows(states, keep) @ kernels[node]
+            if by_kernel:
+                state = gated_activations(products, states, shares[rows], names)
+            else:
+                gate, candidate = jnp.split(products, 2, axis=-1)
+                own = jnp.repeat(shares[rows], examples, axis=0)
+                found = sum(own[:, column, None] * ACTIVATIONS[name](candidate) for column, name in enumerate(names))
+                # Over activations the weights p of s + c (f(h) - s) add up, but for that of `none`, which gives nothing.
+                kept = jnp.repeat(total[rows], examples)[:, None] * states
+                mixed = kept + jax.nn.sigmoid(gate) * (found - kept)
+                state = mixed.reshape(-1, *state.shape).sum(axis=0)
             if weights.constants is not None:
                 state = state + weights.constants[CELL][rows].sum()
             state, statistics = _normalised(state, statistics, train)

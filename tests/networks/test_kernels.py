@@ -19,6 +19,7 @@ from jaxdarts.networks import Supernet, kernels, layers, softmax_weights
 from jaxdarts.networks.kernels import build, library
 from jaxdarts.networks.layers import Statistics, standardise
 from jaxdarts.networks.operations import OPERATIONS
+from jaxdarts.networks.recurrent import ACTIVATIONS
 from jaxdarts.networks.separable import Kernels, separable_convs
 from jaxdarts.spaces import SearchSpace
 
@@ -124,6 +125,55 @@ def test_gated_sums(nodes: int, rows: tuple[int, ...], x64: None) -> None:
     agree(ours, plain, (gates, tuple(arrays)), 1e-12)
 
 
+def gated_pair(names: tuple[str, ...]) -> tuple[Layer, Layer]:
+    def ours(products: jax.Array, states: jax.Array, shares: jax.Array) -> tuple[jax.Array, Any]:
+        return kernels.gated_activations(products, states, shares, names), ()
+
+    def plain(products: jax.Array, states: jax.Array, shares: jax.Array) -> tuple[jax.Array, Any]:
+        rows, hidden = len(shares), states.shape[1]
+        gate, candidate = jnp.split(products.reshape(rows, -1, 2 * hidden), 2, axis=-1)
+        own, c = states.reshape(rows, -1, hidden), jax.nn.sigmoid(gate)
+        terms = [own + c * (ACTIVATIONS[name](candidate) - own) for name in names]
+        return sum(jnp.einsum("r,rbh->bh", shares[:, n], term) for n, term in enumerate(terms)), ()
+
+    return ours, plain
+
+
+def gated_arguments(rows: int, examples: int, hidden: int, count: int, dtype: Any = np.float64) -> Any:
+    products, states, shares = normal(
+        (rows * examples, 2 * hidden), (rows * examples, hidden), (rows, count), dtype=dtype
+    )
+    return 3 * products, states, shares
+
+
+# states, examples, hidden units
+GATED = [(1, 1, 1), (8, 32, 64), (3, 33, 19), (2, 700, 17)]
+
+
+@built
+@pytest.mark.parametrize("names", [tuple(ACTIVATIONS), ("identity", "relu"), ("sigmoid",)])
+@pytest.mark.parametrize("case", GATED)
+def test_gated_activations(case: tuple[int, ...], names: tuple[str, ...], x64: None) -> None:
+    agree(*gated_pair(names), gated_arguments(*case, len(names)), 1e-12)
+
+
+@built
+def test_exponentials_in_single_precision() -> None:
+    """To a few last digits of the value itself, near zero and where they are nearly constant too."""
+    x = np.concatenate([np.linspace(-100, 100, 4001), np.geomspace(1e-30, 1, 100), -np.geomspace(1e-30, 1, 100)])
+    row = jnp.asarray(x, np.float32)[None]
+    exact = np.asarray(row[0], np.float64)
+    for name, expected in (("sigmoid", 1 / (1 + np.exp(-exact))), ("tanh", np.tanh(exact)), ("identity", exact)):
+        # The gate is open: 1 / (1 + exp(-100)).
+        products = jnp.concatenate([jnp.full_like(row, 100), row], axis=1)
+        found = kernels.gated_activations(products, jnp.zeros_like(row), jnp.ones((1, 1)), (name,))
+        seen = np.abs(exact) < 87 if name == "sigmoid" else slice(None)  # exp(-87) is the smallest
+        np.testing.assert_allclose(found[0][seen], expected[seen], rtol=6e-7)
+    nothing = jnp.full((1, 2), jnp.nan)
+    for name in ACTIVATIONS:
+        assert jnp.isnan(kernels.gated_activations(nothing, nothing[:, :1], jnp.ones((1, 1)), (name,))).all()
+
+
 @built
 def test_rows_of_more_than_one_part(x64: None) -> None:
     """Threads take parts of a row of 8192 entries, whose sums are added up after."""
@@ -141,6 +191,7 @@ def test_float32() -> None:
         agree(*separable_pair(*case[-2:]), separable_arguments(case, np.float32), 2e-5)
     (x,) = normal((1, *POOLED[0]), dtype=np.float32)
     agree(*pool_pair(2, True), (x,), 2e-5)
+    agree(*gated_pair(tuple(ACTIVATIONS)), gated_arguments(3, 33, 19, 4, np.float32), 2e-5)
 
 
 @built
