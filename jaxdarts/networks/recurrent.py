@@ -19,6 +19,7 @@ from jax import lax
 from jaxdarts.networks.kernels import gated_activations, usable
 from jaxdarts.networks.kernels.recurrent import ACTIVATIONS as KERNEL_ACTIVATIONS
 from jaxdarts.networks.layers import keep_mask
+from jaxdarts.networks.remat import rematerialised_scan
 from jaxdarts.networks.supernet import Weights
 from jaxdarts.spaces import RecurrentGenotype, RecurrentSpace
 
@@ -140,9 +141,11 @@ class TextSupernet(nn.Module):
         start = lambda value: lambda: jnp.full((self.hidden,), value, kernels.bias.dtype)  # noqa: E731
         mean = self.variable("batch_stats", "mean", start(0.0))
         variance = self.variable("batch_stats", "variance", start(1.0))
-        cell = _relaxed_cell(self.space, weights, train)
+        names = _activations(self.space)
+        by_kernel = usable(kernels.bias.dtype) and set(names) <= set(KERNEL_ACTIVATIONS)
+        cell = _relaxed_cell(self.space, weights, train, by_kernel)
         statistics = (mean.value, variance.value)
-        outputs, hidden, statistics = _read(kernels, cell, tokens, hidden, statistics, length, masks)
+        outputs, hidden, statistics = _read(kernels, cell, tokens, hidden, statistics, length, masks, by_kernel=by_kernel)
         if train and self.is_mutable_collection("batch_stats") and not self.is_initializing():
             mean.value, variance.value = statistics
         return outputs, hidden
@@ -199,6 +202,7 @@ def _read(
     length: jax.Array | None,
     masks: Masks | None,
     skips: bool = False,
+    by_kernel: bool = False,
 ) -> tuple[TextOutputs, jax.Array, Any]:
     """The outputs, and hidden state and statistics after `length` time steps.
 
@@ -241,7 +245,10 @@ def _read(
 
     times = jnp.arange(tokens.shape[0])
     # Computed again in the backward pass: reading what was kept takes longer, and six times the memory.
-    (hidden, statistics), seen = lax.scan(jax.checkpoint(step), (hidden, statistics), (times, from_input))
+    if by_kernel:
+        (hidden, statistics), seen = rematerialised_scan(step, (hidden, statistics), times, from_input)
+    else:
+        (hidden, statistics), seen = lax.scan(jax.checkpoint(step), (hidden, statistics), (times, from_input))
     raw, dropped, logits = seen if skips else (seen, *decode(seen))
     return TextOutputs(logits, raw, dropped), hidden, statistics
 
@@ -270,10 +277,9 @@ def _discrete_cell(genotype: RecurrentGenotype) -> _Cell:
     return cell
 
 
-def _relaxed_cell(space: RecurrentSpace, weights: Weights, train: bool) -> _Cell:
+def _relaxed_cell(space: RecurrentSpace, weights: Weights, train: bool, by_kernel: bool) -> _Cell:
     """One product a node over all the states that it reads, and one evaluation of each activation."""
     names, shares, total = _shares(space, weights)
-    by_kernel = usable(shares.dtype) and set(names) <= set(KERNEL_ACTIVATIONS)
 
     def cell(
         kernels: Sequence[jax.Array], state: jax.Array, keep: jax.Array | None, statistics: Any
@@ -304,9 +310,13 @@ def _relaxed_cell(space: RecurrentSpace, weights: Weights, train: bool) -> _Cell
     return cell
 
 
+def _activations(space: RecurrentSpace) -> list[str]:
+    return [name for name in space.operation_names if name != "none"]
+
+
 def _shares(space: RecurrentSpace, weights: Weights) -> tuple[list[str], jax.Array, jax.Array]:
     """The activations of a space, how much of each is in an edge, float[edges, activations], and their sum."""
-    names = [name for name in space.operation_names if name != "none"]
+    names = _activations(space)
     candidates = space.operations(CELL)
     table = np.zeros((*space.alpha_shape(CELL), len(names)))
     for edge, own in enumerate(candidates):
