@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -166,6 +167,51 @@ def test_counted_perplexities_are_those_measured_elsewhere(benchmark: Any) -> No
         words = ("", "<eos>", *text.words[2:])
         rows = module.measure(text._replace(train=train, valid=valid, test=test, words=words), (2, 3), 0.75)
         np.testing.assert_allclose([row["valid"] for row in rows], [220, 98.4, 86.5], rtol=0.0015)
+
+
+def test_exponent_of_a_power_is_its_own(benchmark: Any) -> None:
+    module, _, _ = benchmark("scaling")
+    points = (1, 2, 3, 8)
+    for power in (-1.0, 0.0, 0.5, 2.0):
+        assert module.exponent(points, [3 * point**power for point in points]) == pytest.approx(power, abs=1e-12)
+    # By hand: logarithms 0, 1, 2 and 0, 1, 1 have the least-squares slope (-1 * 0 + 0 * 1 + 1 * 1) / 2.
+    assert module.exponent([1, math.e, math.e**2], [1, math.e, math.e]) == pytest.approx(0.5)
+    # What has no logarithm is left out; a line needs two points.
+    assert module.exponent([1, 2, 4, 8], [None, 2, -0.1, 8]) == pytest.approx(1)
+    for one, values in (((4,), [1.0]), ((4, 4), [1.0, 2.0]), ((1, 2), [1.0, None]), ((), [])):
+        assert module.exponent(one, values) is None
+    for wrong, values in (((0, 1), [1.0, 2.0]), ((1, 2), [1.0])):
+        with pytest.raises(InputError, match="points must be positive and as many as values"):
+            module.exponent(wrong, values)
+
+
+def test_growth_beyond_what_is_expected_is_marked(benchmark: Any) -> None:
+    module, content, _ = benchmark("scaling")
+    rows = [
+        {"point": n, "step_seconds": n**1.3, "temporary_megabytes": n**1.2, "compile_seconds": None} for n in (1, 2, 8)
+    ]
+    growth = module.growth_of("batch", rows, module.EXPECTED["batch"])
+    assert growth["time"] == pytest.approx(1.3) and growth["memory"] == pytest.approx(1.2)
+    assert growth["compile"] is None and growth["worse"] == ["time"]
+    assert growth["expected"] == {"time": 1, "memory": 1, "compile": 0}
+    lines = module.growth_table([growth, module.growth_of("channels", rows, module.EXPECTED["channels"])]).splitlines()
+    assert "1.30!" in lines[1] and "1.20!" not in lines[1] and "1.30!" not in lines[2]
+    assert [entry["axis"] for entry in content["exponents"]] == [*dict.fromkeys(row["axis"] for row in content["rows"])]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"axes": ("depth",)}, "unknown axis"),
+        ({"axes": ()}, "axes: name at least one"),
+        ({"batch": (8, 0)}, "batch: every point must be at least 1"),
+        ({"devices": (1, 3)}, "devices: a batch of 32 cannot be split over 3"),
+    ],
+)
+def test_bad_input_to_scaling_is_refused(wrong: dict[str, Any], message: str, benchmark: Any) -> None:
+    module = importlib.import_module("scaling")
+    with pytest.raises(InputError, match=message):
+        module.main(module.Options(**wrong))
 
 
 @pytest.fixture
