@@ -264,8 +264,6 @@ def check(options: Options, base: Size) -> None:
                 raise InputError(f"{axis}: every point must be at least 1, got {point}")
             if axis == "devices" and base.batch % point:
                 raise InputError(f"devices: a batch of {base.batch} cannot be split over {point} evenly")
-            if axis == "devices" and jax.default_backend() != "cpu" and point > jax.local_device_count():
-                raise InputError(f"devices: there are {jax.local_device_count()} here, got {point}")
 
 
 def main(options: Options) -> dict[str, Any]:
@@ -281,12 +279,16 @@ def main(options: Options) -> dict[str, Any]:
         f"base: {options.space}, batch {base.batch}, {base.channels} channels, {base.cells} cells, "
         f"{base.image}x{base.image}"
     )
+    real, available = jax.default_backend() != "cpu", jax.local_device_count()
+    if real and "devices" in options.axes and max(options.devices, default=0) > available:
+        print(f"devices: there are {available} here, more are left out")
+        options = dataclasses.replace(options, devices=tuple(n for n in options.devices if n <= available))
     for axis in options.axes:
         rows = grow(axis, options, base)
         content["rows"] += rows
         print(f"\n{axis_table(axis, rows)}")
-        apart = axis == "devices" and jax.default_backend() != "cpu"
-        content["exponents"].append(growth_of(axis, rows, REAL_DEVICES if apart else EXPECTED[axis]))
+        expected = REAL_DEVICES if axis == "devices" and real else EXPECTED[axis]
+        content["exponents"].append(growth_of(axis, rows, expected))
     print(f"\n{growth_table(content['exponents'])}")
     if options.output is not None:
         write_json(options.output, content)
