@@ -13,8 +13,16 @@ from jaxdarts import quicken_compilation
 from jaxdarts.errors import RunError
 
 
-def in_new_process(module: str, function: str, *arguments: Any, cache: Path | None = None) -> Any:
-    """What `benchmarks/<module>.py`'s function returns in a new process, with that compilation cache or none."""
+def in_new_process(
+    module: str, function: str, *arguments: Any, cache: Path | None = None, cpu_devices: int | None = None
+) -> Any:
+    """What `benchmarks/<module>.py`'s function returns in a new process, with that compilation cache or none.
+
+    Its CPU counts as `cpu_devices` devices, if that is given.
+
+    Raises:
+      RunError: the process failed; with the last line that it wrote to standard error.
+    """
     quicken_compilation()
     environment = {
         name: value
@@ -27,6 +35,9 @@ def in_new_process(module: str, function: str, *arguments: Any, cache: Path | No
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         }
+    if cpu_devices is not None:
+        flags = f"{environment.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={cpu_devices}"
+        environment["XLA_FLAGS"] = flags.strip()
     code = f"import json, {module} as m; print(json.dumps(m.{function}(*{arguments!r})))"
     paths = [str(Path(__file__).parent), *(path or os.getcwd() for path in sys.path)]
     done = subprocess.run(

@@ -54,7 +54,7 @@ def two_steps(space: str, size: str, form: str, remat: int) -> dict[str, float]:
         from step_time import torch_forms
 
         before = peak_megabytes()
-        run = torch_forms(space, size_of(size))[f"{form}, 1"]
+        run = torch_forms(space, size_of(size), (1,))[f"{form}, 1"]
         step = run
     else:
         import jax

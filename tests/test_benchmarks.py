@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -17,15 +18,17 @@ import numpy as np
 import pytest
 
 import jaxdarts as jd
-from jaxdarts.errors import InputError
+from jaxdarts.errors import InputError, RunError
 from jaxdarts.networks.recurrent import Dropouts, draw_masks
 from jaxdarts.reports.sweep_record import SweepRun
 from jaxdarts.spaces import Benchmark
 from jaxdarts.spaces.nasbench201 import NUM_CELLS
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-# Needs PyTorch, which is no dependency; step_time and memory measure it where it is installed.
-NAMES = sorted({path.stem for path in BENCHMARKS.glob("[!_]*.py")} - {"pytorch_recurrent", "pytorch_supernet"})
+# Need PyTorch, which is no dependency; step_time and memory measure it where it is installed.
+NAMES = sorted(
+    {path.stem for path in BENCHMARKS.glob("[!_]*.py")} - {"pytorch_confopt", "pytorch_recurrent", "pytorch_supernet"}
+)
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +169,107 @@ def test_counted_perplexities_are_those_measured_elsewhere(benchmark: Any) -> No
         words = ("", "<eos>", *text.words[2:])
         rows = module.measure(text._replace(train=train, valid=valid, test=test, words=words), (2, 3), 0.75)
         np.testing.assert_allclose([row["valid"] for row in rows], [220, 98.4, 86.5], rtol=0.0015)
+
+
+def test_a_peer_that_fails_is_reported_and_the_others_are_timed(
+    benchmark: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, content, _ = benchmark("step_time")
+    assert set(content["rows"][0]["compile_seconds"]) == set(module.FORMS) and not content["rows"][0]["failures"]
+
+    def broken() -> None:
+        raise NotImplementedError("no in-place\nsecond line")
+
+    forms = {"good": lambda: None, "bad": broken}
+    found = module.timed(forms, 2, may_fail=True)
+    assert set(found["seconds"]) == set(found["compile_seconds"]) == {"good"}
+    assert found["failures"] == {"bad": "NotImplementedError: no in-place"}
+    with pytest.raises(NotImplementedError):
+        module.timed(forms, 2)
+
+    def killed(*_: Any) -> None:
+        raise RunError("killed")
+
+    monkeypatch.setattr(module, "in_new_process", killed)
+    module.add(found, module.attempted("peer", "confopt_seconds", "tiny", 1, False))
+    assert found["failures"] == {"bad": "NotImplementedError: no in-place", "peer": "killed"}
+    rows = [{"space": "s5", **found, "ratios": {}}, {**content["rows"][0], "space": "s4"}]
+    first, other, *_, bad, peer = module.step_tables(rows).replace("\n\n", "\n").splitlines()
+    assert "good" in first and "exact" in first and other.split()[0] == "s5"
+    assert bad == "s5: bad failed: NotImplementedError: no in-place" and peer == "s5: peer failed: killed"
+
+
+def test_the_better_number_of_threads_is_compared(benchmark: Any) -> None:
+    module, _, _ = benchmark("step_time")
+    seconds = {
+        "exact": 2.0,
+        "first order": 1.0,
+        "PyTorch finite difference, 1": 8.0,
+        "PyTorch finite difference, 2": 6.0,
+    }
+    seconds |= {"compiled PyTorch first order, 1": 5.0, "ConfigurableOptimizer first order, 2": 9.0}
+    assert module.ratios(seconds) == {
+        "PyTorch's finite difference / our exact": 3.0,
+        "compiled PyTorch's first order / our first order": 5.0,
+        "ConfigurableOptimizer's first order / our first order": 9.0,
+    }
+
+
+def test_a_namesake_is_not_the_peer(benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyPI's `confopt` is another package than ConfigurableOptimizer's."""
+    benchmark("step_time")
+    module = importlib.import_module("pytorch_confopt")
+    (tmp_path / "confopt").mkdir()
+    (tmp_path / "confopt" / "__init__.py").write_text("raise ImportError")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not module.installed()
+    (tmp_path / "confopt" / "searchspace").mkdir()
+    assert module.installed()
+
+
+def test_exponent_of_a_power_is_its_own(benchmark: Any) -> None:
+    module, _, _ = benchmark("scaling")
+    points = (1, 2, 3, 8)
+    for power in (-1.0, 0.0, 0.5, 2.0):
+        assert module.exponent(points, [3 * point**power for point in points]) == pytest.approx(power, abs=1e-12)
+    # By hand: logarithms 0, 1, 2 and 0, 1, 1 have the least-squares slope (-1 * 0 + 0 * 1 + 1 * 1) / 2.
+    assert module.exponent([1, math.e, math.e**2], [1, math.e, math.e]) == pytest.approx(0.5)
+    # What has no logarithm is left out; a line needs two points.
+    assert module.exponent([1, 2, 4, 8], [None, 2, -0.1, 8]) == pytest.approx(1)
+    for one, values in (((4,), [1.0]), ((4, 4), [1.0, 2.0]), ((1, 2), [1.0, None]), ((), [])):
+        assert module.exponent(one, values) is None
+    for wrong, values in (((0, 1), [1.0, 2.0]), ((1, 2), [1.0])):
+        with pytest.raises(InputError, match="points must be positive and as many as values"):
+            module.exponent(wrong, values)
+
+
+def test_growth_beyond_what_is_expected_is_marked(benchmark: Any) -> None:
+    module, content, _ = benchmark("scaling")
+    rows = [
+        {"point": n, "step_seconds": n**1.3, "temporary_megabytes": n**1.2, "compile_seconds": None} for n in (1, 2, 8)
+    ]
+    growth = module.growth_of("batch", rows, module.EXPECTED["batch"])
+    assert growth["time"] == pytest.approx(1.3) and growth["memory"] == pytest.approx(1.2)
+    assert growth["compile"] is None and growth["worse"] == ["time"]
+    assert growth["expected"] == {"time": 1, "memory": 1, "compile": 0}
+    lines = module.growth_table([growth, module.growth_of("channels", rows, module.EXPECTED["channels"])]).splitlines()
+    assert "1.30!" in lines[1] and "1.20!" not in lines[1] and "1.30!" not in lines[2]
+    assert [entry["axis"] for entry in content["exponents"]] == [*dict.fromkeys(row["axis"] for row in content["rows"])]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"axes": ("depth",)}, "unknown axis"),
+        ({"axes": ()}, "axes: name at least one"),
+        ({"batch": (8, 0)}, "batch: every point must be at least 1"),
+        ({"devices": (1, 3)}, "devices: a batch of 32 cannot be split over 3"),
+    ],
+)
+def test_bad_input_to_scaling_is_refused(wrong: dict[str, Any], message: str, benchmark: Any) -> None:
+    module = importlib.import_module("scaling")
+    with pytest.raises(InputError, match=message):
+        module.main(module.Options(**wrong))
 
 
 @pytest.fixture
