@@ -16,7 +16,7 @@ namespace {
 enum Kind { kForward, kForwardTangent, kBackward, kBackwardTangent };
 enum Activation { kTanh, kRelu, kSigmoid, kIdentity, kActivations };
 
-constexpr int64_t kPart = 1 << 13;  // about as many entries of the states are one thread's
+constexpr int64_t kPart = 1 << 12;  // entries of the states that one thread takes, about
 
 // Activations at x, those that are used, and as many derivatives as `order` says.
 template <class T>
@@ -161,7 +161,8 @@ void run(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::Remainin
   const size_t each = back ? 4 : 3;
   const Operands<T> at{in(0), in(1), in(2)};
   const Operands<T> t = tangent ? Operands<T>{in(each), in(each + 1), in(each + 2)} : Operands<T>{};
-  const int64_t size = std::max<int64_t>(1, kPart / (rows * hidden)), parts = (examples + size - 1) / size;
+  const int64_t wanted = std::clamp<int64_t>(rows * examples * hidden / kPart, 1, examples);
+  const int64_t size = (examples + wanted - 1) / wanted, parts = (examples + size - 1) / size;
   std::vector<V<T>> sums(back ? parts * rows * kActivations : 0, V<T>{});
   parallel(threads, parts, [&](int64_t part) {
     for (int64_t row = 0; row < rows; ++row)
