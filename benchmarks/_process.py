@@ -13,8 +13,14 @@ from jaxdarts import quicken_compilation
 from jaxdarts.errors import RunError
 
 
-def in_new_process(module: str, function: str, *arguments: Any, cache: Path | None = None) -> Any:
-    """What `benchmarks/<module>.py`'s function returns in a new process, with that compilation cache or none."""
+def in_new_process(
+    module: str, function: str, *arguments: Any, cache: Path | None = None, timeout: float | None = None
+) -> Any:
+    """What `benchmarks/<module>.py`'s function returns in a new process, with that compilation cache or none.
+
+    Raises:
+      RunError: it ended otherwise, or took longer than `timeout` seconds.
+    """
     quicken_compilation()
     environment = {
         name: value
@@ -29,13 +35,17 @@ def in_new_process(module: str, function: str, *arguments: Any, cache: Path | No
         }
     code = f"import json, {module} as m; print(json.dumps(m.{function}(*{arguments!r})))"
     paths = [str(Path(__file__).parent), *(path or os.getcwd() for path in sys.path)]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment | {"PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment | {"PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(f"{function}{arguments} took longer than {timeout:.0f} s") from None
     if done.returncode:
         raise RunError(
             f"{function}{arguments} failed: {(done.stderr.strip() or str(done.returncode)).splitlines()[-1]}"
