@@ -19,6 +19,7 @@ import jax
 import tyro
 
 from jaxdarts.errors import InputError
+from jaxdarts.json_files import write_atomically
 from jaxdarts.runs.allocator import restart_with_large_pages
 from jaxdarts.runs.compilation import quicken_compilation
 
@@ -87,7 +88,7 @@ def number(value: float | None, form: str) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON that every reader takes: numbers that are not finite become null."""
+    """Writes JSON that every reader takes, whole or not at all: numbers that are not finite become null."""
 
     def finite(value: Any) -> Any:
         if isinstance(value, Mapping):
@@ -97,7 +98,7 @@ def write_json(path: Path, content: Any) -> None:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
 
 
 def command(main: Callable[[Any], Any], options: type, description: str | None) -> None:

@@ -14,14 +14,20 @@ from jaxdarts.errors import RunError
 
 
 def in_new_process(
-    module: str, function: str, *arguments: Any, cache: Path | None = None, cpu_devices: int | None = None
+    module: str,
+    function: str,
+    *arguments: Any,
+    cache: Path | None = None,
+    cpu_devices: int | None = None,
+    timeout: float | None = None,
 ) -> Any:
     """What `benchmarks/<module>.py`'s function returns in a new process, with that compilation cache or none.
 
     Its CPU counts as `cpu_devices` devices, if that is given.
 
     Raises:
-      RunError: the process failed; with the last line that it wrote to standard error.
+      RunError: the process failed, with the last line that it wrote to standard error; or it took longer than `timeout`
+        seconds.
     """
     quicken_compilation()
     environment = {
@@ -40,13 +46,17 @@ def in_new_process(
         environment["XLA_FLAGS"] = flags.strip()
     code = f"import json, {module} as m; print(json.dumps(m.{function}(*{arguments!r})))"
     paths = [str(Path(__file__).parent), *(path or os.getcwd() for path in sys.path)]
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment | {"PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment | {"PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(f"{function}{arguments} took longer than {timeout:.0f} s") from None
     if done.returncode:
         raise RunError(
             f"{function}{arguments} failed: {(done.stderr.strip() or str(done.returncode)).splitlines()[-1]}"

@@ -52,7 +52,6 @@ def steps_of(space: str, form: str, members: int, steps: int, small: bool) -> di
     from jaxdarts.plans.members import member_settings
     from jaxdarts.plans.search import build_search
     from jaxdarts.plans.search_settings import SearchConfig
-    from jaxdarts.runs.steps import accumulate, cursors, make_steps
 
     sizes = {"channels": 1, "batch_size": 4, "image_size": 8, "limit": 100} if small else {}
     alone = form.startswith("alone")
@@ -63,11 +62,20 @@ def steps_of(space: str, form: str, members: int, steps: int, small: bool) -> di
         stage = robust.robust_plan(config, member_settings(config))([])
         assert stage is not None
         built = stage.build()
+    return timed_steps(built, steps)
+
+
+def timed_steps(built: Any, steps: int) -> dict[str, float]:
+    """Seconds until the first step of a stage is done, and the median of the next steps."""
+    import jax
+
+    from jaxdarts.runs.steps import accumulate, cursors, make_steps
+
     run, sums = make_steps(built, jax.devices()), None
     began, times = time.perf_counter(), []
     carried = run.join([one.start() for one in built.experiments])
     draws: Any = [cursors(one, 0, None) for one in built.experiments]
-    draws = draws[0] if alone else draws
+    draws = draws[0] if len(draws) == 1 else draws
     for _ in range(steps + 1):
         carried, totals = run.step(carried, run.data, draws)
         sums, finite = accumulate(sums, totals)

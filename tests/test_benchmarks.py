@@ -412,6 +412,54 @@ def test_bad_input_to_timing_text_is_refused(wrong: dict[str, Any], benchmark: A
         module.main(module.Options(**wrong))
 
 
+def test_a_row_on_a_gpu_that_fails_does_not_end_the_others(
+    benchmark: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, path = importlib.import_module("gpu"), tmp_path / "rows.json"
+
+    def fails(seconds: float) -> dict[str, Any]:
+        raise RunError("out of memory")
+
+    def counts(seconds: float) -> dict[str, Any]:
+        return {"step": len(json.loads(path.read_text())["rows"])}  # what was written before
+
+    rows = [module.Row("a", fails), module.Row("b", counts)]
+    monkeypatch.setattr(module, "rows_of", lambda section, options: rows)
+    content = module.main(module.Options(sections=("steps", "search"), output=path))
+    assert [row.get("error_message", row.get("step")) for row in content["rows"]] == [
+        "out of memory",
+        1,
+        "out of memory",
+        3,
+    ]
+    assert json.loads(path.read_text())["rows"] == content["rows"]
+    assert capsys.readouterr().out.count("out of memory") == 2
+
+
+def test_what_there_is_no_time_for_is_said(benchmark: Any) -> None:
+    module = importlib.import_module("gpu")
+    rows = module.main(module.Options(quick=True, minutes=0.01))["rows"]
+    assert {row["section"] for row in rows} == set(module.SECTIONS)
+    assert all(row["skipped"] == "not measured: its part of 0.01 minutes is over" for row in rows)
+
+
+def test_every_section_on_a_gpu_measures_something(benchmark: Any) -> None:
+    module, content, _ = benchmark("gpu")
+    assert not [row for row in content["rows"] if "skipped" in row or "error_message" in row]
+    by_section = {row["section"]: row for row in content["rows"]}
+    assert set(by_section) == set(module.SECTIONS)
+    assert by_section["goldens"]["agrees"] and by_section["goldens"]["error"] > 1e-12
+    assert all(by_section[name]["step"] > 0 for name in ("steps", "difference", "populations", "evaluation"))
+    assert by_section["populations"]["members"] == 2
+
+
+@pytest.mark.parametrize("wrong", [{"sections": ("fast",)}, {"sizes": ("huge",)}, {"minutes": 0.0}, {"members": (0,)}])
+def test_bad_input_to_measuring_a_gpu_is_refused(wrong: dict[str, Any], benchmark: Any) -> None:
+    module = importlib.import_module("gpu")
+    with pytest.raises(InputError, match=next(iter(wrong)).removesuffix("s")):
+        module.main(module.Options(**wrong))
+
+
 @pytest.mark.parametrize("wrong", [{"orders": ()}, {"orders": (1,)}, {"discount": 1.0}, {"dataset": "ptb"}])
 def test_bad_input_to_counting_is_refused(wrong: dict[str, Any], benchmark: Any) -> None:
     module, _, _ = benchmark("kneser_ney")

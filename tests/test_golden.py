@@ -324,6 +324,42 @@ class TestCommand:
         output = capsys.readouterr().out
         assert "train_logits" in output and "genotype" in output and "above" not in output
 
+    def test_single_precision(self, forward_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Is told from double precision, is what is computed, and ends with the command."""
+        before = jax.config.read("jax_enable_x64")
+        with np.load(forward_only) as file:
+            arrays = dict(file)
+        arrays["train_logits"] = arrays["train_logits"] * (1 + 2e-6)
+        np.savez(forward_only, **arrays)
+        assert check.main(["--precision", "float64", str(forward_only)]) == 1
+        assert check.main(["--precision", "float32", str(forward_only)]) == 0
+        first, second = (line for line in capsys.readouterr().out.splitlines() if "train_logits" in line)
+        assert "above 1e-09" in first and "2.00e-06" in first and "2.00e-06" not in second
+        arrays["train_logits"] = arrays["train_logits"] * (1 + 2e-4)
+        np.savez(forward_only, **arrays)
+        assert check.main(["--precision", "float32", str(forward_only)]) == 1
+        assert "above 1e-04" in capsys.readouterr().out
+        assert check.main(["--precision", "float32", "--tf32", "on", str(forward_only)]) == 0
+        assert jax.config.read("jax_enable_x64") == before
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--precision", "float16"], "unknown precision 'float16'; choose from float32, float64"),
+            (["--tf32", "maybe", "--precision", "float32"], "unknown tf32 'maybe'; choose from off, on"),
+            (["--tf32", "on"], "tf32 'on' is for products in float32; got precision 'float64'"),
+            (["--backend", "cuda"], "unknown backend 'cuda'; choose from cpu, gpu, tpu"),
+            (["--backend", "tpu"], "backend 'tpu' cannot be used"),
+        ],
+    )
+    def test_options_not_understood(
+        self, options: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(check, "platforms", lambda name: None)
+        assert check.main([*options, "no.npz"]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith(f"error: {message}")
+
     def test_disagreement(self, forward_only: Path, capsys: pytest.CaptureFixture[str], x64: None) -> None:
         case = networks.read_case(forward_only)
         case.arrays["train_logits"] = case.arrays["train_logits"] * (1 + 1e-8)

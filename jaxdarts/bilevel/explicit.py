@@ -125,7 +125,7 @@ def _virtual_step(
     return _VirtualStep(alpha_gradient, direction, HypergradientInfo(*outer))
 
 
-@part(1)
+@part(1, drops_results=True)
 def _pull_back(
     update: optax.GradientTransformation, gradient: Params, state: optax.OptState, params: Params, cotangent: Params
 ) -> Params:

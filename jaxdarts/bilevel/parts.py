@@ -16,6 +16,8 @@ from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import jax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+from jax.interpreters.partial_eval import dce_jaxpr
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -55,6 +57,8 @@ class Parts:
         if key not in self._programs:
 
             def piece(*arguments: Any) -> Any:
+                if function in _with_unused:
+                    return _without_unused(functools.partial(function, *fixed), *arguments)
                 return function(*fixed, *arguments)
 
             piece.__name__ = piece.__qualname__ = function.__name__
@@ -63,13 +67,29 @@ class Parts:
         return self._programs[key]
 
 
+def _without_unused(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What the function returns, traced without what nothing of it depends on."""
+    closed, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+    jaxpr, _ = dce_jaxpr(closed.jaxpr, True, instantiate=True)
+    results = jaxpr_as_fun(ClosedJaxpr(jaxpr, closed.consts))(*jax.tree.leaves(arguments))
+    return jax.tree.unflatten(jax.tree.structure(shape), results)
+
+
 _active: ContextVar[Parts | None] = ContextVar("parts", default=None)
+_with_unused: set[Callable[..., Any]] = set()
 
 
-def part(fixed: int) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Makes a function a piece of a step, one program for each value of its first `fixed` arguments, the functions."""
+def part(fixed: int, drops_results: bool = False) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
+    """Makes a function a piece of a step, one program for each value of its first `fixed` arguments, the functions.
+
+    `drops_results`: it uses few results of the pieces that it differentiates. What only the others need is then left
+    out where it is traced: a compiler removes it anyway, but a step as one program would first hand it over.
+    """
 
     def mark(function: Callable[_P, _R]) -> Callable[_P, _R]:
+        if drops_results:
+            _with_unused.add(function)
+
         @functools.wraps(function)
         def call(*arguments: _P.args, **named: _P.kwargs) -> _R:
             parts = _active.get()

@@ -72,7 +72,7 @@ def products(loss: LossFn, params: Params, alpha: Alpha, batch: Batch, direction
     return jax.jvp(lambda w: value_and_gradients(loss, w, alpha, batch)[1], (params,), (direction,))[1]
 
 
-@part(1)
+@part(1, drops_results=True)
 def alpha_product(
     loss: LossFn, params: Params, alpha: Alpha, batch: Batch, params_direction: Params, alpha_direction: Alpha
 ) -> Alpha:

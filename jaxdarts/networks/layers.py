@@ -146,10 +146,10 @@ def standardise(x: jax.Array) -> tuple[jax.Array, Statistics]:
 def _standardise(x: jax.Array) -> tuple[tuple[jax.Array, Statistics], jax.Array]:
     wide = x.astype(statistics_dtype(x))
     mean = _channel_mean(wide)
-    centred = wide - _spread(mean)
+    centred = wide - _spread(mean, x)
     variance = _channel_mean(centred * centred)
     factor = lax.rsqrt(variance + BATCH_NORM_EPSILON)
-    return ((centred * _spread(factor)).astype(x.dtype), Statistics(mean, variance)), factor
+    return ((centred * _spread(factor, x)).astype(x.dtype), Statistics(mean, variance)), factor
 
 
 def _standardise_forward(x):  # type: ignore[no-untyped-def]
@@ -162,7 +162,7 @@ def _standardise_backward(residuals, cotangents):  # type: ignore[no-untyped-def
     dy, _ = cotangents
     wide_dy, wide_y = dy.astype(factor.dtype), y.astype(factor.dtype)
     mean_dy, mean_product = _channel_mean(wide_dy), _channel_mean(wide_dy * wide_y)
-    dx = (wide_dy - _spread(mean_dy) - wide_y * _spread(mean_product)) * _spread(factor)
+    dx = (wide_dy - _spread(mean_dy, y) - wide_y * _spread(mean_product, y)) * _spread(factor, y)
     return (dx.astype(y.dtype),)
 
 
@@ -175,7 +175,7 @@ def batch_norm(x: jax.Array, statistics: Statistics) -> jax.Array:
     mean, factor = (
         values.astype(wide) for values in (statistics.mean, lax.rsqrt(statistics.variance + BATCH_NORM_EPSILON))
     )
-    return ((x.astype(wide) - _spread(mean)) * _spread(factor)).astype(x.dtype)
+    return ((x.astype(wide) - _spread(mean, x)) * _spread(factor, x)).astype(x.dtype)
 
 
 def statistics_dtype(x: jax.Array) -> jnp.dtype:
@@ -185,7 +185,7 @@ def statistics_dtype(x: jax.Array) -> jnp.dtype:
 
 def scale_and_shift(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     """x * scale + bias, both float[R, C]."""
-    return x * _spread(scale) + _spread(bias)
+    return x * _spread(scale, x) + _spread(bias, x)
 
 
 def update_running_statistics(running: Statistics, batch: Statistics, count: int) -> Statistics:
@@ -326,6 +326,6 @@ def _channel_mean(x: jax.Array) -> jax.Array:
     return jnp.einsum(axes, flat, weights, precision=lax.Precision.HIGHEST)
 
 
-def _spread(values: jax.Array) -> jax.Array:
-    """float[R, C] -> float[R, C, 1, 1, 1]."""
-    return values[:, :, None, None, None]
+def _spread(values: jax.Array, x: jax.Array) -> jax.Array:
+    """float[R, C] -> float[R, C, H, W, B], as large as x."""
+    return lax.broadcast_in_dim(values, x.shape, (0, 1))

@@ -145,7 +145,9 @@ class TextSupernet(nn.Module):
         by_kernel = usable(kernels.bias.dtype) and set(names) <= set(KERNEL_ACTIVATIONS)
         cell = _relaxed_cell(self.space, weights, train, by_kernel)
         statistics = (mean.value, variance.value)
-        outputs, hidden, statistics = _read(kernels, cell, tokens, hidden, statistics, length, masks, by_kernel=by_kernel)
+        outputs, hidden, statistics = _read(
+            kernels, cell, tokens, hidden, statistics, length, masks, by_kernel=by_kernel
+        )
         if train and self.is_mutable_collection("batch_stats") and not self.is_initializing():
             mean.value, variance.value = statistics
         return outputs, hidden
@@ -297,7 +299,7 @@ def _relaxed_cell(space: RecurrentSpace, weights: Weights, train: bool, by_kerne
                 gate, candidate = jnp.split(products, 2, axis=-1)
                 own = jnp.repeat(shares[rows], examples, axis=0)
                 found = sum(own[:, column, None] * ACTIVATIONS[name](candidate) for column, name in enumerate(names))
-                # Over activations the weights p of s + c (f(h) - s) add up, but for that of `none`, which gives nothing.
+                # Over activations the weights p of s + c (f(h) - s) add up, but for that of `none`: it gives nothing.
                 kept = jnp.repeat(total[rows], examples)[:, None] * states
                 mixed = kept + jax.nn.sigmoid(gate) * (found - kept)
                 state = mixed.reshape(-1, *state.shape).sum(axis=0)

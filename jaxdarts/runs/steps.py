@@ -129,7 +129,14 @@ def _drawn_and_taken(
     def step(state: SearchState, data: Any, cursors: Any) -> tuple[SearchState, Totals]:
         return take(state, *draw(data, cursors, state.step))
 
-    return jax.jit(step, donate_argnums=0) if whole else step
+    return _whole(step) if whole else step
+
+
+def _whole(step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step as one program, to which the state is donated."""
+    # Without `keep_unused` JAX writes every call of a gradient out anew, without the results that are not used there.
+    # With it all are calls of one function, and the compiler leaves out the same. On a CPU a step comes in parts.
+    return jax.jit(step, donate_argnums=0, keep_unused=jax.default_backend() != "cpu")
 
 
 def _in_turn(one: Callable[..., Any]) -> Callable[..., Any]:
@@ -154,11 +161,11 @@ def _side_by_side(
     if not whole:
         return lambda state, data, cursors: all_at_once(state, data, stack(cursors))
     if len(devices) < 2:
-        jitted = jax.jit(all_at_once, donate_argnums=0)
+        jitted = _whole(all_at_once)
         return lambda state, data, cursors: jitted(state, data, stack(cursors))
     mesh, split, copied = _mesh_of(devices), P(_AXIS), P()
     sharded = jax.shard_map(all_at_once, mesh=mesh, in_specs=(split, copied, split), out_specs=split, check_vma=False)
-    jitted = jax.jit(sharded, donate_argnums=0)
+    jitted = _whole(sharded)
 
     def placed(state: Any, data: Any, cursors: Any) -> Any:
         # Does nothing to what lies there already: all but the cursors and, at the start of an epoch, the state.

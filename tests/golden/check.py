@@ -28,12 +28,22 @@ compares our early stopping with the decisions that RobustDARTS took in logged s
 recurrent cells it compares windows of a text, genotypes, and when a training switches to averaged SGD, which are equal
 (0) or not (inf), see check_text_training.py.
 
-Exit code: 0 when every error is at most 1e-9; 1 when one is larger; 2 when a file can't be read or understood.
+    python tests/golden/check.py --backend gpu --precision float32 --tf32 on FILE ...
+
+computes elsewhere or less precisely. Errors of arrays may then be at most
+
+  1e-9 in float64;
+  1e-4 in float32, 25 times the largest error of the networks' files on a CPU (4e-6);
+  1e-1 in float32 with `--tf32 on`, where a GPU rounds the factors of products to 11 significant bits instead of 24. By
+       those bits errors could grow to 8000 times float32's, 3e-2. Chosen so, not measured. It changes nothing on a CPU.
+
+Exit code: 0 when no error is larger; 1 when one is; 2 when an option or a file can't be used.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -41,7 +51,8 @@ from pathlib import Path
 
 import jax
 
-from jaxdarts.errors import InputError
+from jaxdarts.errors import InputError, shorten, unknown_choice
+from jaxdarts.precision import precision
 
 sys.path.insert(0, str(Path(__file__).parent))  # also where a test loads this file
 from check_methods import check_method  # noqa: E402
@@ -51,32 +62,83 @@ from check_text import check_text  # noqa: E402
 from check_text_training import check_averaging, is_averaging, read_text  # noqa: E402
 from relative_errors import Row  # noqa: E402
 
-TOLERANCE = 1e-9
+BACKENDS = ("cpu", "gpu", "tpu")
+TOLERANCES = {("float64", "off"): 1e-9, ("float32", "off"): 1e-4, ("float32", "on"): 1e-1}  # by precision and TF32
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints a table for each file; returns the exit code."""
     parser = argparse.ArgumentParser(description="Relative errors against golden cases of the PyTorch reference.")
     parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.add_argument("--backend", metavar="NAME", help="cpu (default of the command), gpu or tpu")
+    parser.add_argument("--precision", default="float64", metavar="NAME", help="float64 (default) or float32")
+    parser.add_argument("--tf32", default="off", metavar="on|off", help="whether products in float32 may be in TF32")
+    options = parser.parse_args(arguments)
+    try:
+        tolerance = tolerance_of(options.precision, options.tf32)
+        if options.backend is not None:
+            check_backend(options.backend)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    with precision(options.precision), products_in(options.tf32):
+        return max([_check(path, tolerance) for path in options.files])
+
+
+def tolerance_of(name: str, tf32: str) -> float:
+    """The largest error that is accepted. Raises InputError where a name is unknown, or the two don't go together."""
+    for argument, value, place in (("precision", name, 0), ("tf32", tf32, 1)):
+        if value not in (choices := {pair[place] for pair in TOLERANCES}):
+            raise unknown_choice(argument, value, choices)
+    if (name, tf32) not in TOLERANCES:
+        raise InputError(f"tf32 {tf32!r} is for products in float32; got precision {name!r}")
+    return TOLERANCES[name, tf32]
+
+
+def check_backend(name: str) -> None:
+    """Lets JAX use that kind of device. Raises InputError where there is none."""
+    if name not in BACKENDS:
+        raise unknown_choice("backend", name, BACKENDS)
+    platforms(name)
+    try:
+        found = jax.default_backend()
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"backend {name!r} cannot be used: {shorten(' '.join(str(error).split()), 200)}") from error
+    if found != name:  # JAX has begun with another one
+        raise InputError(f"backend {name!r} cannot be used: this process uses {found!r}")
+
+
+def platforms(name: str) -> None:
+    """Of a process that has no device yet, the kind that it may use."""
+    jax.config.update("jax_platforms", name)
+
+
+@contextlib.contextmanager
+def products_in(tf32: str) -> Iterator[None]:
+    """How precise the products are that ask for nothing themselves; batch statistics ask for full precision."""
+    with jax.default_matmul_precision("tensorfloat32" if tf32 == "on" else "highest"):
+        yield
+
+
+def _check(path: str, tolerance: float) -> int:
+    """Prints a file's table; returns its exit code."""
     code = 0
-    for path in parser.parse_args(arguments).files:
-        try:
-            of_text = read_text(path) if Path(path).suffix == ".json" else None
-            if Path(path).suffix == ".json" and of_text is None:
-                rows = [check_run(run) for run in read_runs(path)]
-                print(f"{path}: early stopping of RobustDARTS", *table(rows), sep="\n", flush=True)
-                code = code if all(row.agrees for row in rows) else max(code, 1)
-                continue
-            title, found = (of_text.title, of_text.rows()) if of_text is not None else _of_arrays(path)
-            print(f"{path}: {title}", flush=True)
-            for row in found:
-                verdict = "" if row.error <= TOLERANCE else f"  above {TOLERANCE:.0e}"
-                print(f"  {row.quantity:<56} {row.error:9.2e}{verdict}", flush=True)
-                code = code if row.error <= TOLERANCE else max(code, 1)
-        except (InputError, KeyError) as error:
-            missing = f"holds no {error}" if isinstance(error, KeyError) else str(error)
-            print(f"error: {path}: {missing}", file=sys.stderr)
-            code = 2
+    try:
+        of_text = read_text(path) if Path(path).suffix == ".json" else None
+        if Path(path).suffix == ".json" and of_text is None:
+            rows = [check_run(run) for run in read_runs(path)]
+            print(f"{path}: early stopping of RobustDARTS", *table(rows), sep="\n", flush=True)
+            return 0 if all(row.agrees for row in rows) else 1
+        title, found = (of_text.title, of_text.rows()) if of_text is not None else _of_arrays(path)
+        print(f"{path}: {title}", flush=True)
+        for row in found:
+            verdict = "" if row.error <= tolerance else f"  above {tolerance:.0e}"
+            print(f"  {row.quantity:<56} {row.error:9.2e}{verdict}", flush=True)
+            code = code if row.error <= tolerance else 1
+    except (InputError, KeyError) as error:
+        missing = f"holds no {error}" if isinstance(error, KeyError) else str(error)
+        print(f"error: {path}: {missing}", file=sys.stderr)
+        return 2
     return code
 
 
@@ -94,6 +156,4 @@ def _of_arrays(path: str) -> tuple[str, Iterator[Row]]:
 if __name__ == "__main__":
     # These networks are tiny and their programs long: compiling takes all the time, so optimise little.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-    jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_platforms", "cpu")
-    sys.exit(main())
+    sys.exit(main(["--backend", "cpu", *sys.argv[1:]]))

@@ -33,8 +33,6 @@ from jaxdarts.networks.functional import Context
 from jaxdarts.spaces import SearchSpace
 from jaxdarts.tasks.classification import loss
 
-KEY = jax.random.key(0)
-
 
 def check_sdarts_rs(own: Setting) -> Iterator[Row]:
     """The rows of a file's table."""

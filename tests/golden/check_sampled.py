@@ -28,8 +28,20 @@ from jaxdarts.methods.snas import TEMPERATURE, build_snas, log_costs
 from jaxdarts.networks import Weights
 from jaxdarts.spaces import Genotype, discretise
 
-ROOT = jax.random.key(0)
-KEY, STEP_KEY = jax.random.key(1), step_keys(ROOT, jnp.int32(0))[0]  # of the file's passes, and of its step
+
+def root_key() -> jax.Array:
+    """Of a method's state. A function: an array at import would choose the device before check.py can."""
+    return jax.random.key(0)
+
+
+def pass_key() -> jax.Array:
+    """Of the file's passes."""
+    return jax.random.key(1)
+
+
+def step_key() -> jax.Array:
+    """Of the file's step."""
+    return step_keys(root_key(), jnp.int32(0))[0]
 
 
 def check_snas(own: Setting) -> Iterator[Row]:
@@ -40,11 +52,11 @@ def check_snas(own: Setting) -> Iterator[Row]:
     method = build_snas(Ingredients(own.problem, own.settings), draw, alpha_optimiser=_sgd(own))
     problem, values = method.problem, {TEMPERATURE: jnp.asarray(arrays["tau"])}
     yield from by_cell("weights", _sampled(problem, alpha, values).operations, case)
-    yield from passes(own, problem, alpha, values, keys=(KEY, KEY))
+    yield from passes(own, problem, alpha, values, keys=(pass_key(), pass_key()))
     if "cold/tau" in arrays:
         cold = {TEMPERATURE: jnp.asarray(arrays["cold/tau"])}
         yield from by_cell("cold/weights", _sampled(problem, alpha, cold).operations, case)
-        (value, seen), (_, slope) = own.at(problem, alpha, cold, KEY)
+        (value, seen), (_, slope) = own.at(problem, alpha, cold, pass_key())
         yield from rows({"cold/logits": seen.totals["logits"], "cold/loss": value}, case)
         yield from by_cell("cold/grad_alpha", slope, case)
     if "resource/size" in arrays:
@@ -67,7 +79,7 @@ def check_dsnas(own: Setting) -> Iterator[Row]:
     method = build_dsnas(Ingredients(own.problem, own.settings), draw, alpha_optimiser=_sgd(own))
     problem = method.problem
     yield from by_cell("sample", _sampled(problem, alpha, {}).operations, case)
-    yield from passes(own, problem, alpha, {}, keys=(KEY, KEY))
+    yield from passes(own, problem, alpha, {}, keys=(pass_key(), pass_key()))
 
     def log_prob(alpha: Alpha) -> jax.Array:
         return sum((log_probabilities(space, alpha)[cell] * sample[cell]).sum() for cell in sample)
@@ -82,7 +94,7 @@ def check_dsnas(own: Setting) -> Iterator[Row]:
         yield from by_cell("edge_reward", {cell: (slopes[cell] * sample[cell]).sum(-1) for cell in sample}, case)
     if case.group("entropy/grad_alpha"):
         with_entropy = rewarded(space, own.problem.relaxation, True, draw)
-        _, (_, slope) = own.at(dataclasses.replace(own.problem, relaxation=with_entropy), alpha, {}, KEY)
+        _, (_, slope) = own.at(dataclasses.replace(own.problem, relaxation=with_entropy), alpha, {}, pass_key())
         yield from by_cell("entropy/grad_alpha", slope, case)
     if case.group("step/sample"):
         yield from _step(own, method, alpha, {})
@@ -90,12 +102,12 @@ def check_dsnas(own: Setting) -> Iterator[Row]:
 
 
 def _sampled(problem: Problem, alpha: Alpha, values: Mapping[str, Any]) -> Weights:
-    return problem.relaxation.sample(alpha, values, relaxation_and_network_keys(KEY)[0])
+    return problem.relaxation.sample(alpha, values, relaxation_and_network_keys(pass_key())[0])
 
 
 def _table(passes: Mapping[str, np.ndarray], steps: Mapping[str, np.ndarray]) -> Draw:
     """The numbers of a pass and of a step, by their keys."""
-    known = jax.random.key_data(relaxation_and_network_keys(STEP_KEY)[0])
+    known = jax.random.key_data(relaxation_and_network_keys(step_key())[0])
 
     def draw(key: jax.Array) -> dict[str, jax.Array]:
         is_step = (jax.random.key_data(key) == known).all()
@@ -137,9 +149,9 @@ def _resources(own: Setting, problem: Problem, alpha: Alpha, values: Mapping[str
 def _step(own: Setting, method: Method, alpha: Alpha, values: Mapping[str, Any]) -> Iterator[Row]:
     """One pass, by one gradient of the train batch."""
     case = own.case
-    state = dataclasses.replace(own.state(method, alpha, values), key=ROOT)
+    state = dataclasses.replace(own.state(method, alpha, values), key=root_key())
     new, totals = method.step(state, *own.halves)
-    view = own.view(own.train, values, STEP_KEY)
+    view = own.view(own.train, values, step_key())
     _, gradients = value_and_gradients(method.problem.outer, own.params, alpha, view)
     norms = np.array([optax.tree.norm(gradient) for gradient in gradients])
     found = {"step/train_loss": totals["train_loss"][0], "step/clip_norm": norms}

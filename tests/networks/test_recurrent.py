@@ -16,6 +16,8 @@ from jaxdarts.methods.base import Problem, View
 from jaxdarts.methods.relaxations import softmax
 from jaxdarts.networks import Weights
 from jaxdarts.networks.functional import Context
+from jaxdarts.networks.kernels import described
+from jaxdarts.networks.kernels.library import VARIABLE
 from jaxdarts.networks.recurrent import CELL, Dropouts, Masks, TextNetwork, TextSupernet, draw_masks
 from jaxdarts.networks.text import text_network
 from jaxdarts.spaces import RecurrentGenotype, RecurrentSpace, one_hot
@@ -297,3 +299,34 @@ def test_the_mixed_product_is_the_jacobian_of_the_gradient() -> None:
     found = jax.jit(lambda w, a, v: mixed_product(problem.outer, w, a, view, v))(params, alpha, direction)
     assert_close(found, {CELL: expected})
     assert np.abs(expected).max() > 1e-3
+
+
+@pytest.mark.skipif(described() == "none", reason="no kernels were built here")
+@pytest.mark.parametrize("length", [None, 3])
+def test_kernels_change_nothing(length: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs, statistics, gradients and mixed products are those of plain JAX, whose steps are computed again too."""
+    masks = draw_masks(jax.random.key(1), DROPOUTS, WORDS, EXAMPLES, HIDDEN, 1.0, jnp.float64)
+    net, stats = TextSupernet(SPACE, WORDS, HIDDEN, DROPOUTS), jax.tree.map(jnp.asarray, statistics())
+    params = jax.tree.map(jnp.asarray, weights_of(SPACE.num_nodes))
+    constants = {CELL: jnp.asarray(numbers(SPACE.alpha_shape(CELL)[0], seed=3))}
+
+    def objective(params: Any, mixed: jax.Array, hidden: jax.Array) -> tuple[jax.Array, Any]:
+        (outputs, last), after = net.apply(
+            {"params": params, "batch_stats": stats}, tokens(), hidden, Weights({CELL: mixed}, constants=constants),
+            length=None if length is None else jnp.int32(length), train=True, masks=masks, mutable=["batch_stats"],
+        )  # fmt: skip
+        return (jnp.sin(outputs.logits).sum() + jnp.square(last).sum()), (outputs, last, after)
+
+    def everything(*arguments: Any) -> Any:
+        gradient = lambda *a: jax.grad(objective, (0, 1, 2), has_aux=True)(*a)  # noqa: E731
+        along = jax.tree.map(lambda x: jnp.cos(7 * x), arguments)
+        product = jax.linearize(lambda *a: gradient(*a)[0], *arguments)[1](*along)
+        return gradient(*arguments), jax.jvp(lambda *a: gradient(*a)[0], arguments, along)[1], product
+
+    found = []
+    for choice in ("on", "off"):
+        monkeypatch.setenv(VARIABLE, choice)
+        lowered = jax.jit(lambda *a: everything(*a)).lower(params, mixing(2), jnp.asarray(START))
+        assert ("jaxdarts_RecurrentBackwardTangent" in lowered.as_text()) == (choice == "on")
+        found.append(lowered.compile()(params, mixing(2), jnp.asarray(START)))
+    jax.tree.map(assert_close, *found)
