@@ -15,6 +15,9 @@ from jax import export
 
 import jaxdarts as jd
 from jaxdarts.bilevel import HYPERGRADIENTS
+from jaxdarts.networks import Weights
+from jaxdarts.networks.kernels import described
+from jaxdarts.networks.recurrent import TextSupernet
 from jaxdarts.plans.base import Built
 from jaxdarts.plans.evaluate import build_evaluation
 from jaxdarts.plans.members import member_settings
@@ -117,6 +120,19 @@ def test_training_steps(gpu: None, folder: Path) -> None:
 def test_steps_on_text(name: str, gpu: None, tmp_path: Path) -> None:
     config = tiny_text_search(tmp_path, hypergradient=name)
     assert "custom_call @jaxdarts" not in step_of(build_search([config], config))
+
+
+@pytest.mark.parametrize("platform", ["cuda", None])
+def test_a_text_network_made_for_another_platform(platform: str | None) -> None:
+    """Kernels of a CPU are in none but the CPU's own programs."""
+    space = jd.load_space("rnn")
+    net = TextSupernet(space, 7, 4, platform=platform)
+    tokens, hidden = jnp.zeros((3, 2), jnp.int32), jnp.zeros((2, 4))
+    weights = Weights({"recurrent": jnp.ones(space.alpha_shape("recurrent"))})
+    variables = jax.eval_shape(net.init, jax.random.key(0), tokens, hidden, weights)
+    program = jax.jit(net.apply).trace(variables, tokens, hidden, weights)
+    lowered = program.lower(lowering_platforms=(platform or "cpu",)).as_text()
+    assert ("jaxdarts_Recurrent" in lowered) == (platform is None and described() != "none")
 
 
 def test_a_step_made_for_another_platform_without_a_run(folder: Path) -> None:

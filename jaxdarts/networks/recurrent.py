@@ -108,12 +108,14 @@ class TextSupernet(nn.Module):
       words: V, the vocabulary.
       hidden: H, of the embedding and the cell.
       dropouts: see there.
+      platform: what programs are made for, e.g. `cuda`, where that isn't JAX's default backend (`jax.export`).
     """
 
     space: RecurrentSpace
     words: int
     hidden: int
     dropouts: Dropouts = Dropouts()
+    platform: str | None = None
 
     @nn.compact
     def __call__(
@@ -142,7 +144,7 @@ class TextSupernet(nn.Module):
         mean = self.variable("batch_stats", "mean", start(0.0))
         variance = self.variable("batch_stats", "variance", start(1.0))
         names = _activations(self.space)
-        by_kernel = usable(kernels.bias.dtype) and set(names) <= set(KERNEL_ACTIVATIONS)
+        by_kernel = usable(kernels.bias.dtype, self.platform) and set(names) <= set(KERNEL_ACTIVATIONS)
         cell = _relaxed_cell(self.space, weights, train, by_kernel)
         statistics = (mean.value, variance.value)
         outputs, hidden, statistics = _read(

@@ -17,10 +17,10 @@ from jaxdarts.networks.layers import batch_is_apart
 
 VARIABLE = "JAXDARTS_KERNELS"
 """Environment variable: `on` (the default: where they were built), `off`, or a level of vector instructions."""
-LAYERS = ("Separable", "Pool", "Recurrent")
+_LAYERS = ("Separable", "Pool", "Recurrent")
 _WAYS = ("Forward", "Backward")
 FUNCTIONS = (
-    *(f"{layer}{way}{tangent}" for layer in LAYERS for way in _WAYS for tangent in ("", "Tangent")),
+    *(f"{layer}{way}{tangent}" for layer in _LAYERS for way in _WAYS for tangent in ("", "Tangent")),
     "Mix",
     "MixBack",
 )

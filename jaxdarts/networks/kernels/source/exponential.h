@@ -1,4 +1,4 @@
-// Exponentials of vectors: in single precision polynomials (to 2e-7 of the value), in double the library's functions.
+// Exponentials of vectors: in single precision polynomials, right to a few last digits; in double the library's functions.
 #pragma once
 
 #include <cmath>
