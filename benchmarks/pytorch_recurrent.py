@@ -1,9 +1,12 @@
 """The search network of recurrent cells in PyTorch and its steps, for comparison: `pip install torch`.
 
 A compact rendition of what the public code of DARTS (Liu et al. 2019) computes on text, parameter names included: the
-relaxed cell, its step on alpha with a virtual step and a central difference, and its step on the weights. It does less
-work than the public code: no copy of the network is built for the virtual step, mixing weights are made once a pass,
-and a node adds its activations up before it gates them.
+relaxed cell, its step on alpha with a virtual step and a central difference, and its step on the weights. It comes in
+two orders of operations that give the same numbers. `published` has those of the public code: a node gates every
+activation by itself, mixing weights are made in every time step, and a first-order step on alpha computes the gradient
+in the weights too. Without it a node adds its activations up before it gates them, and nothing is computed that is not
+used. No copy of the network is built for the virtual step, and garbage isn't collected in every step, as the public
+code does.
 
     python benchmarks/pytorch_recurrent.py tests/golden/search_rnn_masks.npz tests/golden/search_rnn_architect.npz
 
@@ -55,8 +58,9 @@ def kept(values: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 class Cell(nn.Module):
     """The relaxed cell: one product a node over all states before it, and one evaluation of each activation."""
 
-    def __init__(self, space: RecurrentSpace, hidden: int) -> None:
+    def __init__(self, space: RecurrentSpace, hidden: int, published: bool) -> None:
         super().__init__()
+        self.published = published
         names = set(space.operations(CELL))
         if len(names) > 1:
             raise jd.InputError(f"space {space.name!r}: the edges must have the same activations here")
@@ -67,6 +71,9 @@ class Cell(nn.Module):
         self.bn = nn.BatchNorm1d(hidden, affine=False)
 
     def forward(self, x: torch.Tensor, hidden: torch.Tensor, weights: torch.Tensor, masks: Masks) -> torch.Tensor:
+        """`weights`: alpha, if in the published order of operations."""
+        if self.published:
+            weights = torch.softmax(weights, dim=-1)
         entering = torch.cat([kept(x, masks.x), kept(hidden, masks.hidden)], dim=-1)
         gate, candidate = (entering @ self._W0).chunk(2, dim=-1)
         states = self.bn(hidden + torch.sigmoid(gate) * (torch.tanh(candidate) - hidden))[None]
@@ -74,23 +81,36 @@ class Cell(nn.Module):
         for kernel, own in zip(self._Ws, rows, strict=True):
             gate, candidate = (kept(states, masks.hidden) @ kernel).chunk(2, dim=-1)
             shares = [own[:, column, None, None] for column, _ in self.columns]
-            found = sum(share * f(candidate) for share, (_, f) in zip(shares, self.columns, strict=True))
-            # What the weights p of s + c (f(h) - s) add up to.
-            still = sum(shares) * states
-            state = self.bn((still + torch.sigmoid(gate) * (found - still)).sum(dim=0))
-            states = torch.cat([states, state[None]])
+            gate = torch.sigmoid(gate)
+            if self.published:
+                state = torch.zeros_like(states[0])
+                for share, (_, f) in zip(shares, self.columns, strict=True):
+                    state = state + (share * (states + gate * (f(candidate) - states))).sum(dim=0)
+            else:
+                found = sum(share * f(candidate) for share, (_, f) in zip(shares, self.columns, strict=True))
+                # What the weights p of s + c (f(h) - s) add up to.
+                still = sum(shares) * states
+                state = (still + gate * (found - still)).sum(dim=0)
+            states = torch.cat([states, self.bn(state)[None]])
         return states[1:].mean(dim=0)
 
 
 class SearchNetwork(nn.Module):
     """The relaxed network; alpha is kept apart. The matrix that embeds also decodes."""
 
-    def __init__(self, space: RecurrentSpace, words: int, hidden: int, dropouts: Dropouts = NOTHING_DROPPED) -> None:
+    def __init__(
+        self,
+        space: RecurrentSpace,
+        words: int,
+        hidden: int,
+        dropouts: Dropouts = NOTHING_DROPPED,
+        published: bool = False,
+    ) -> None:
         super().__init__()
-        self.dropouts = dropouts
+        self.dropouts, self.published = dropouts, published
         self.encoder, self.decoder = nn.Embedding(words, hidden), nn.Linear(hidden, words)
         self.decoder.weight = self.encoder.weight
-        self.rnns = nn.ModuleList([Cell(space, hidden)])
+        self.rnns = nn.ModuleList([Cell(space, hidden, published)])
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.04, 0.04)
         nn.init.zeros_(self.decoder.bias)
@@ -121,7 +141,7 @@ class SearchNetwork(nn.Module):
         None draws them.
         """
         masks = self.draw(tokens.shape[1]) if masks is None else masks
-        weights = torch.softmax(alpha, dim=-1)
+        weights = alpha if self.published else torch.softmax(alpha, dim=-1)
         outputs = []
         for x in kept(F.embedding(tokens, kept(self.encoder.weight, masks.embedding)), masks.inputs):
             hidden = self.rnns[0](x, hidden, weights, masks)
@@ -178,7 +198,8 @@ class Search:
     def first_order(self, valid: Window) -> tuple[torch.Tensor, torch.Tensor]:
         """The outer gradient in alpha, and the hidden state after the window."""
         loss, hidden = self.outer(valid)
-        return torch.autograd.grad(loss, self.alpha)[0], hidden
+        others = self.params if self.network.published else []
+        return torch.autograd.grad(loss, [self.alpha, *others])[0], hidden
 
     def second_order(
         self, train: Window, valid: Window, radius: float = 1e-2, unmoved: Collection[str] = (EMBEDDING,)
@@ -235,13 +256,13 @@ def norm(tensors: Sequence[torch.Tensor]) -> float:
     return float(nn.utils.get_total_norm(tensors))
 
 
-def golden_errors(path: Path) -> dict[str, float]:
+def golden_errors(path: Path, published: bool) -> dict[str, float]:
     """Relative errors against a golden case: of a pass with given masks, or of a step on alpha."""
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     meta: dict[str, Any] = json.loads(str(arrays["meta"]))
     space = RecurrentSpace.uniform("rnn", meta["ops"], meta["nodes"])
-    network = SearchNetwork(space, meta["vocab"], meta["hidden"]).double()
+    network = SearchNetwork(space, meta["vocab"], meta["hidden"], published=published).double()
     params = {k.removeprefix("params/"): torch.tensor(v) for k, v in arrays.items() if k.startswith("params/")}
     network.load_state_dict(params, strict=False)
     missing = [name for name, _ in network.named_parameters() if name not in params]
@@ -298,7 +319,8 @@ def _of_step(network: SearchNetwork, alpha: torch.Tensor, arrays: Arrays, meta: 
 if __name__ == "__main__":
     worst = 0.0
     for argument in sys.argv[1:]:
-        for quantity, error in golden_errors(Path(argument)).items():
-            print(f"{argument} {quantity:<28} {error:.2e}")
-            worst = max(worst, error)
+        for published in (True, False):
+            for quantity, error in golden_errors(Path(argument), published).items():
+                print(f"{argument} {quantity:<28} {error:.2e}{', published order' if published else ''}")
+                worst = max(worst, error)
     sys.exit(worst > 1e-9)

@@ -5,8 +5,9 @@
 
 A step is one step on alpha and one on the weights, on a window of the usual length of random words. Ours: first order,
 exact second order and the central difference, in parts as the search command runs them. PyTorch's
-(`pytorch_recurrent.py`, if torch is installed): first order and the published difference, the better of one thread and
-all. Medians over rounds that run every form once, ours and PyTorch's in a process each.
+(`pytorch_recurrent.py`, if torch is installed): first order and the published difference, in the published order of
+operations (`published`) and in a leaner one of ours, the better of one thread and all. Medians over rounds that run
+every form once, ours and PyTorch's in a process each.
 
 Then every form in a new process without a compilation cache that takes three steps: what the first takes longer than a
 later one, tracing and compilation, and the peak of the resident memory, interpreter, libraries and compiler included.
@@ -59,7 +60,13 @@ class Size(NamedTuple):
 
 SIZES = {"tiny": Size(8, 4, 5, 40), "small": Size(64, 32, 20, 1396), "paper": Size(300, 256, 35, 10_000)}
 FORMS = {"first order": "first_order", "exact": "unrolled", "finite difference": "finite_difference"}
-TORCH_FORMS = {"PyTorch first order": False, "PyTorch finite difference": True}  # whether of second order
+# Whether they have the published order of operations, and are of second order.
+TORCH_FORMS = {
+    "published first order": (True, False),
+    "published finite difference": (True, True),
+    "PyTorch first order": (False, False),
+    "PyTorch finite difference": (False, True),
+}
 
 
 @dataclass(frozen=True)
@@ -131,21 +138,25 @@ def torch_forms(size: Size) -> dict[str, Callable[[], Any]]:
 
     settings = settings_of(size)
     torch.manual_seed(0)
-    network = SearchNetwork(RNN, size.words, size.hidden, dropouts(settings))
-    alpha = (settings.alpha_init_scale * torch.randn(RNN.alpha_shape("recurrent"))).requires_grad_()
     rates = Rates(settings.learning_rate, settings.l2, settings.clip_norm, settings.slowness_penalty)
-    search = Search(network, alpha, size.batch, rates)
     train, valid = (Window(*(torch.tensor(a).long() for a in random_words(size, seed))) for seed in (1, 2))
 
-    def run(threads: int, second_order: bool) -> None:
+    def search(published: bool) -> Search:
+        network = SearchNetwork(RNN, size.words, size.hidden, dropouts(settings), published)
+        alpha = (settings.alpha_init_scale * torch.randn(RNN.alpha_shape("recurrent"))).requires_grad_()
+        return Search(network, alpha, size.batch, rates)
+
+    searches = {published: search(published) for published in (True, False)}
+
+    def run(threads: int, published: bool, second_order: bool) -> None:
         torch.set_num_threads(threads)
-        search.step(train, valid, second_order)
+        searches[published].step(train, valid, second_order)
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
-        f"{name}, {threads}": partial(run, threads, second_order)
+        f"{name}, {threads}": partial(run, threads, *form)
         for threads in sorted({1, cores})
-        for name, second_order in TORCH_FORMS.items()
+        for name, form in TORCH_FORMS.items()
     }
 
 
@@ -263,10 +274,11 @@ def measure(options: Options, size: str) -> dict[str, Any]:
 def ratios(seconds: Mapping[str, float]) -> dict[str, float]:
     """What is compared; of PyTorch's to ours above 1 ours is faster."""
     found = {}
-    for theirs, ours in (("first order", "first order"), ("finite difference", "exact")):
-        times = [value for name, value in seconds.items() if name.startswith(f"PyTorch {theirs}")]
+    for form in TORCH_FORMS:
+        times = [value for name, value in seconds.items() if name.startswith(form)]
+        ours = "first order" if form.endswith("first order") else "exact"
         if times and ours in seconds:
-            found[f"PyTorch's {theirs} / our {ours}"] = min(times) / seconds[ours]
+            found[f"{form} / our {ours}"] = min(times) / seconds[ours]
     for one, other in (("exact", "first order"), ("exact", "finite difference")):
         if one in seconds and other in seconds:
             found[f"our {one} / our {other}"] = seconds[one] / seconds[other]

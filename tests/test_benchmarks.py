@@ -392,8 +392,9 @@ def test_pytorchs_recurrent_steps_are_the_librarys(
 
 
 @pytest.mark.parametrize("name", ["search_rnn_masks", "search_rnn_architect", "search_rnn_architect_unclipped"])
-def test_pytorchs_recurrent_network_agrees_with_the_public_code(name: str, pytorch: Any) -> None:
-    errors = pytorch.golden_errors(Path(__file__).parent / "golden" / f"{name}.npz")
+@pytest.mark.parametrize("published", [False, True])
+def test_pytorchs_recurrent_network_agrees_with_the_public_code(name: str, published: bool, pytorch: Any) -> None:
+    errors = pytorch.golden_errors(Path(__file__).parent / "golden" / f"{name}.npz", published)
     assert {"train_loss", "first_order", "fixed_fd"} <= set(errors) or {"log_prob", "grad_alpha"} <= set(errors)
     assert max(errors.values()) < 1e-11, errors
 

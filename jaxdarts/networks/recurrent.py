@@ -16,10 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxdarts.networks.kernels import gated_activations, usable
+from jaxdarts.networks.kernels import read_relaxed, usable
 from jaxdarts.networks.kernels.recurrent import ACTIVATIONS as KERNEL_ACTIVATIONS
 from jaxdarts.networks.layers import keep_mask
-from jaxdarts.networks.remat import rematerialised_scan
 from jaxdarts.networks.supernet import Weights
 from jaxdarts.spaces import RecurrentGenotype, RecurrentSpace
 
@@ -145,11 +144,15 @@ class TextSupernet(nn.Module):
         variance = self.variable("batch_stats", "variance", start(1.0))
         names = _activations(self.space)
         by_kernel = usable(kernels.bias.dtype, self.platform) and set(names) <= set(KERNEL_ACTIVATIONS)
-        cell = _relaxed_cell(self.space, weights, train, by_kernel)
         statistics = (mean.value, variance.value)
-        outputs, hidden, statistics = _read(
-            kernels, cell, tokens, hidden, statistics, length, masks, by_kernel=by_kernel
-        )
+        # Constants change nothing that is normalised by its own moments; the kernel knows nothing of them.
+        if by_kernel and (train or weights.constants is None):
+            outputs, hidden, statistics = _read_by_kernel(
+                kernels, self.space, weights, tokens, hidden, statistics, length, masks, train
+            )
+        else:
+            cell = _relaxed_cell(self.space, weights, train)
+            outputs, hidden, statistics = _read(kernels, cell, tokens, hidden, statistics, length, masks)
         if train and self.is_mutable_collection("batch_stats") and not self.is_initializing():
             mean.value, variance.value = statistics
         return outputs, hidden
@@ -206,31 +209,22 @@ def _read(
     length: jax.Array | None,
     masks: Masks | None,
     skips: bool = False,
-    by_kernel: bool = False,
 ) -> tuple[TextOutputs, jax.Array, Any]:
     """The outputs, and hidden state and statistics after `length` time steps.
 
     `skips`: later steps are not computed, logits included. That takes a branch and a product of its own in every step,
     and pays where texts are often much shorter than T.
     """
-    rows = kernels.embedding if masks is None else kernels.embedding * masks.embedding
-    x = rows[tokens]
-    if masks is not None:
-        x = x * (masks.inputs * masks.x)
     size, keep = hidden.shape[-1], None if masks is None else masks.hidden
-    from_input = x @ kernels.first[:size]  # of all time steps at once
+    from_input = _inputs(kernels, tokens, masks)
     # Apart from each other, since the derivative of a slice is as large as the whole, in every time step.
     from_hidden, nodes = kernels.first[size:], list(kernels.nodes)
-
-    def decode(raw: jax.Array) -> tuple[jax.Array, jax.Array]:
-        dropped = raw if masks is None else raw * masks.output
-        return dropped, dropped @ kernels.embedding.T + kernels.bias
 
     def compute(hidden: jax.Array, before: Any, x: jax.Array) -> tuple[Any, Any]:
         gate, candidate = jnp.split(x + _masked(hidden, keep) @ from_hidden, 2, axis=-1)
         state = hidden + jax.nn.sigmoid(gate) * (jnp.tanh(candidate) - hidden)
         output, after = cell(nodes, state, keep, before)
-        seen = (output, *(part[0] for part in decode(output[None]))) if skips else output
+        seen = (output, *(part[0] for part in _decoded(kernels, output[None], masks))) if skips else output
         return (output, after), seen
 
     def rest(hidden: jax.Array, before: Any, x: jax.Array) -> Any:
@@ -249,12 +243,70 @@ def _read(
 
     times = jnp.arange(tokens.shape[0])
     # Computed again in the backward pass: reading what was kept takes longer, and six times the memory.
-    if by_kernel:
-        (hidden, statistics), seen = rematerialised_scan(step, (hidden, statistics), times, from_input)
-    else:
-        (hidden, statistics), seen = lax.scan(jax.checkpoint(step), (hidden, statistics), (times, from_input))
-    raw, dropped, logits = seen if skips else (seen, *decode(seen))
+    (hidden, statistics), seen = lax.scan(jax.checkpoint(step), (hidden, statistics), (times, from_input))
+    raw, dropped, logits = seen if skips else (seen, *_decoded(kernels, seen, masks))
     return TextOutputs(logits, raw, dropped), hidden, statistics
+
+
+def _read_by_kernel(
+    kernels: _Kernels,
+    space: RecurrentSpace,
+    weights: Weights,
+    tokens: jax.Array,
+    hidden: jax.Array,
+    statistics: tuple[jax.Array, jax.Array],
+    length: jax.Array | None,
+    masks: Masks | None,
+    train: bool,
+) -> tuple[TextOutputs, jax.Array, tuple[jax.Array, jax.Array]]:
+    """What `_read` does with the relaxed cell."""
+    (steps, examples), size = tokens.shape, hidden.shape[-1]
+    names, shares, _ = _shares(space, weights)
+    count = jnp.int32(steps) if length is None else length
+    found = read_relaxed(
+        _inputs(kernels, tokens, masks),
+        hidden,
+        jnp.concatenate([kernels.first[None, size:], kernels.nodes]),
+        shares,
+        names,
+        length=count,
+        keep=jnp.ones_like(hidden) if masks is None else masks.hidden,
+        moments=None if train else jnp.stack(statistics),
+    )
+    raw = found.outputs
+    last = lax.dynamic_index_in_dim(raw, jnp.maximum(count - 1, 0), keepdims=False)
+    hidden = jnp.where(count > 0, last, hidden)
+    if train:
+        added = jnp.zeros((space.num_nodes + 1, 1), raw.dtype)
+        if weights.constants is not None:
+            totals = [weights.constants[CELL][space.incoming(node)].sum() for node in range(space.num_nodes)]
+            added = added.at[1:, 0].set(lax.stop_gradient(jnp.stack(totals)))
+        # Exponential means over all states of all time steps that count, each as it comes.
+        values = (found.means + added, found.variances * (examples / max(examples - 1, 1)))
+        moved = count * (space.num_nodes + 1)
+        later = moved - 1 - jnp.arange(values[0].shape[0] * values[0].shape[1])
+        share = jnp.where(later >= 0, (1 - _MOMENTUM) * _MOMENTUM ** jnp.maximum(later, 0).astype(raw.dtype), 0)
+        statistics = tuple(
+            _MOMENTUM ** moved.astype(raw.dtype) * old + (share @ new.reshape(-1, size)).astype(old.dtype)
+            for old, new in zip(statistics, values, strict=True)
+        )  # type: ignore[assignment]
+    dropped, logits = _decoded(kernels, raw, masks)
+    return TextOutputs(logits, raw, dropped), hidden, statistics
+
+
+def _inputs(kernels: _Kernels, tokens: jax.Array, masks: Masks | None) -> jax.Array:
+    """What the first state's product gets from the words of all time steps, float[T, B, 2 H]."""
+    rows = kernels.embedding if masks is None else kernels.embedding * masks.embedding
+    x = rows[tokens]
+    if masks is not None:
+        x = x * (masks.inputs * masks.x)
+    return x @ kernels.first[: x.shape[-1]]
+
+
+def _decoded(kernels: _Kernels, raw: jax.Array, masks: Masks | None) -> tuple[jax.Array, jax.Array]:
+    """What the logits are made of, and the logits."""
+    dropped = raw if masks is None else raw * masks.output
+    return dropped, dropped @ kernels.embedding.T + kernels.bias
 
 
 def _masked(states: jax.Array, keep: jax.Array | None) -> jax.Array:
@@ -281,7 +333,7 @@ def _discrete_cell(genotype: RecurrentGenotype) -> _Cell:
     return cell
 
 
-def _relaxed_cell(space: RecurrentSpace, weights: Weights, train: bool, by_kernel: bool) -> _Cell:
+def _relaxed_cell(space: RecurrentSpace, weights: Weights, train: bool) -> _Cell:
     """One product a node over all the states that it reads, and one evaluation of each activation."""
     names, shares, total = _shares(space, weights)
 
@@ -295,16 +347,13 @@ def _relaxed_cell(space: RecurrentSpace, weights: Weights, train: bool, by_kerne
         for node in range(space.num_nodes):
             rows = space.incoming(node)
             products = _masked_rows(states, keep) @ kernels[node]
-            if by_kernel:
-                state = gated_activations(products, states, shares[rows], names)
-            else:
-                gate, candidate = jnp.split(products, 2, axis=-1)
-                own = jnp.repeat(shares[rows], examples, axis=0)
-                found = sum(own[:, column, None] * ACTIVATIONS[name](candidate) for column, name in enumerate(names))
-                # Over activations the weights p of s + c (f(h) - s) add up, but for that of `none`: it gives nothing.
-                kept = jnp.repeat(total[rows], examples)[:, None] * states
-                mixed = kept + jax.nn.sigmoid(gate) * (found - kept)
-                state = mixed.reshape(-1, *state.shape).sum(axis=0)
+            gate, candidate = jnp.split(products, 2, axis=-1)
+            own = jnp.repeat(shares[rows], examples, axis=0)
+            found = sum(own[:, column, None] * ACTIVATIONS[name](candidate) for column, name in enumerate(names))
+            # Over activations the weights p of s + c (f(h) - s) add up, but for that of `none`: it gives nothing.
+            kept = jnp.repeat(total[rows], examples)[:, None] * states
+            mixed = kept + jax.nn.sigmoid(gate) * (found - kept)
+            state = mixed.reshape(-1, *state.shape).sum(axis=0)
             if weights.constants is not None:
                 state = state + weights.constants[CELL][rows].sum()
             state, statistics = _normalised(state, statistics, train)

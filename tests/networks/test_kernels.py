@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -125,53 +126,117 @@ def test_gated_sums(nodes: int, rows: tuple[int, ...], x64: None) -> None:
     agree(ours, plain, (gates, tuple(arrays)), 1e-12)
 
 
-def gated_pair(names: tuple[str, ...]) -> tuple[Layer, Layer]:
-    def ours(products: jax.Array, states: jax.Array, shares: jax.Array) -> tuple[jax.Array, Any]:
-        return kernels.gated_activations(products, states, shares, names), ()
+def text_pair(names: tuple[str, ...], length: int, own: bool) -> tuple[Layer, Layer]:
+    """A relaxed recurrent cell over a text; of its outputs those count that are before `length`."""
 
-    def plain(products: jax.Array, states: jax.Array, shares: jax.Array) -> tuple[jax.Array, Any]:
-        rows, hidden = len(shares), states.shape[1]
-        gate, candidate = jnp.split(products.reshape(rows, -1, 2 * hidden), 2, axis=-1)
-        own, c = states.reshape(rows, -1, hidden), jax.nn.sigmoid(gate)
-        terms = [own + c * (ACTIVATIONS[name](candidate) - own) for name in names]
-        return sum(jnp.einsum("r,rbh->bh", shares[:, n], term) for n, term in enumerate(terms)), ()
+    def ours(*arguments: jax.Array) -> tuple[jax.Array, Any]:
+        *moved, keep, moments = arguments
+        given = {"keep": keep, "length": jnp.int32(length), "moments": None if own else jnp.exp(moments)}
+        found = kernels.read_relaxed(*moved, names, **given)
+        assert (len(found.outputs), len(found.variances)) == (len(moved[0]),) * 2
+        return found.outputs[:length], (found.means[:length], found.variances[:length])
+
+    def plain(*arguments: jax.Array) -> tuple[jax.Array, Any]:
+        inputs, hidden, weights, shares, keep, moments = arguments
+        keep, moments = jax.lax.stop_gradient((keep, jnp.exp(moments)))
+        outputs, means, variances = [], [], []
+
+        def node(states: jax.Array, n: int, shares: jax.Array, names: tuple[str, ...], x: Any = 0) -> jax.Array:
+            gate, candidate = jnp.split((states * keep) @ weights[n] + x, 2, axis=-1)
+            moved = (states + jax.nn.sigmoid(gate) * (ACTIVATIONS[name](candidate) - states) for name in names)
+            total = sum(jnp.einsum("s,sbh->bh", shares[:, f], values) for f, values in enumerate(moved))
+            mean, variance = (total.mean(0), total.var(0)) if own else moments
+            means.append(mean), variances.append(variance)
+            return (total - mean) * jax.lax.rsqrt(variance + 1e-5)
+
+        for x in inputs[:length]:
+            states = node(hidden[None], 0, jnp.ones((1, 1)), ("tanh",), x)[None]
+            for n in range(1, len(weights)):
+                first = n * (n - 1) // 2
+                states = jnp.concatenate([states, node(states, n, shares[first : first + n], names)[None]])
+            hidden = states[1:].mean(0)
+            outputs.append(hidden)
+        shape = (length, len(weights), hidden.shape[1])
+        moments_seen = tuple(jax.lax.stop_gradient(jnp.stack(seen)).reshape(shape) for seen in (means, variances))
+        return jnp.stack(outputs), moments_seen
 
     return ours, plain
 
 
-def gated_arguments(rows: int, examples: int, hidden: int, count: int, dtype: Any = np.float64) -> Any:
-    products, states, shares = normal(
-        (rows * examples, 2 * hidden), (rows * examples, hidden), (rows, count), dtype=dtype
-    )
-    return 3 * products, states, shares
+def text_arguments(case: tuple[int, ...], activations: int, dtype: Any = np.float64) -> tuple[jax.Array, ...]:
+    steps, examples, hidden, nodes = case
+    inputs, state, weights, shares, keep, moments = normal(
+        (steps, examples, 2 * hidden), (examples, hidden), (nodes + 1, hidden, 2 * hidden),
+        (nodes * (nodes + 1) // 2, activations), (examples, hidden), (2, hidden), dtype=dtype,
+    )  # fmt: skip
+    # Of a size at which nothing grows from state to state, or differences do too.
+    return inputs, state, weights / hidden**0.5, jax.nn.softmax(shares), 1.0 * (keep > -0.5), moments / 4
 
 
-# states, examples, hidden units
-GATED = [(1, 1, 1), (8, 32, 64), (3, 33, 19), (2, 700, 17)]
+# time steps, examples, hidden units, nodes; then those of the time steps that count
+TEXTS = [((1, 1, 1, 1), 1), ((2, 33, 19, 2), 2), ((3, 8, 17, 1), 2), ((1, 20, 64, 3), 1)]
 
 
 @built
-@pytest.mark.parametrize("names", [tuple(ACTIVATIONS), ("identity", "relu"), ("sigmoid",)])
-@pytest.mark.parametrize("case", GATED)
-def test_gated_activations(case: tuple[int, ...], names: tuple[str, ...], x64: None) -> None:
-    agree(*gated_pair(names), gated_arguments(*case, len(names)), 1e-12)
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize(("case", "length"), TEXTS)
+def test_recurrent_cells(case: tuple[int, ...], length: int, own: bool, x64: None) -> None:
+    agree(*text_pair(tuple(ACTIVATIONS), length, own), text_arguments(case, 4), 1e-12)
+
+
+@built
+@pytest.mark.parametrize("names", [("identity", "relu"), ("sigmoid",)])
+def test_recurrent_cells_of_some_activations(names: tuple[str, ...], x64: None) -> None:
+    agree(*text_pair(names, 2, True), text_arguments(TEXTS[1][0], len(names)), 1e-12)
+
+
+@built
+def test_derivatives_in_the_kernels_of_a_text_are_computed_where_they_are_wanted(x64: None) -> None:
+    read, _ = text_pair(tuple(ACTIVATIONS), 2, True)
+    arguments = text_arguments(TEXTS[1][0], 4)
+    along = tuple(jnp.cos(x) for x in arguments)
+
+    def gradient(which: tuple[int, ...]) -> Callable[..., Any]:
+        return jax.grad(lambda *a: jnp.sin(read(*a)[0]).sum(), which)
+
+    def product(*arguments: jax.Array) -> jax.Array:  # the rows of the shares, as in a step on alpha
+        return jax.jvp(lambda *a: gradient((2, 3))(*a)[1], arguments, along)[1]
+
+    expected = jax.jit(gradient((2, 3)))(*arguments)[1], jax.jvp(gradient((2, 3)), arguments, along)[1][1]
+    for function, wanted in ((gradient((3,)), expected[0]), (product, expected[1])):
+        compiled = jax.jit(function).lower(*arguments).compile()
+        calls = re.findall(r"jaxdarts_RecurrentBackward.*", compiled.as_text())
+        assert calls and not any(re.search(r"kernels = 1", call) for call in calls)
+        np.testing.assert_allclose(jax.tree.leaves(compiled(*arguments))[0], wanted, rtol=1e-12, atol=1e-13)
+    assert "kernels = 1" in jax.jit(gradient((2,))).lower(*arguments).compile().as_text()
 
 
 @built
 def test_exponentials_in_single_precision() -> None:
     """To a few last digits of the value itself, near zero and where they are nearly constant too."""
     x = np.concatenate([np.linspace(-100, 100, 4001), np.geomspace(1e-30, 1, 100), -np.geomspace(1e-30, 1, 100)])
-    row = jnp.asarray(x, np.float32)[None]
-    exact = np.asarray(row[0], np.float64)
-    for name, expected in (("sigmoid", 1 / (1 + np.exp(-exact))), ("tanh", np.tanh(exact)), ("identity", exact)):
-        # The gate is open: 1 / (1 + exp(-100)).
-        products = jnp.concatenate([jnp.full_like(row, 100), row], axis=1)
-        found = kernels.gated_activations(products, jnp.zeros_like(row), jnp.ones((1, 1)), (name,))
-        seen = np.abs(exact) < 87 if name == "sigmoid" else slice(None)  # exp(-87) is the smallest
-        np.testing.assert_allclose(found[0][seen], expected[seen], rtol=6e-7)
-    nothing = jnp.full((1, 2), jnp.nan)
-    for name in ACTIVATIONS:
-        assert jnp.isnan(kernels.gated_activations(nothing, nothing[:, :1], jnp.ones((1, 1)), (name,))).all()
+    row = jnp.asarray(x, np.float32)[:, None]  # examples of one unit
+    exact = np.asarray(row[:, 0], np.float64)
+
+    def through(name: str, row: jax.Array, gate: float = 100.0) -> jax.Array:
+        """An activation of inputs whose gate is open, 1 / (1 + exp(-100)): of tanh the first state, else the second."""
+        units = row.shape[1]
+        # Moments that change nothing, and products that pass on what they read: the first state is its tanh.
+        moments = jnp.stack([jnp.zeros(units), jnp.full(units, 1 - 1e-5)]).astype(np.float32)
+        weights = jnp.zeros((2, units, 2 * units), np.float32)
+        inputs = jnp.concatenate([jnp.full_like(row, gate), row], axis=1)[None]
+        given = {"length": jnp.int32(1), "keep": jnp.ones_like(row), "moments": moments}
+        return kernels.read_relaxed(
+            inputs, jnp.zeros_like(row), weights, jnp.asarray([[1.0]]), (name,), **given
+        ).outputs[0, :, 0]
+
+    # The second state is s + sigmoid(0) (0 - s) where all its products are zero: half of the first.
+    np.testing.assert_allclose(2 * through("identity", row), np.tanh(exact), rtol=6e-7)
+    # With a candidate whose tanh is 1 the first state is the gate: the logistic function.
+    one = jnp.full_like(row, 100)
+    for value in (-80.0, -20.0, -1.0, -1e-3, 0.0, 0.5, 3.0, 90.0):
+        np.testing.assert_allclose(2 * through("relu", one, value)[0], 1 / (1 + np.exp(-value)), rtol=6e-7)
+    assert jnp.isnan(through("sigmoid", jnp.full((1, 1), jnp.nan))).all()
 
 
 @built
@@ -191,7 +256,7 @@ def test_float32() -> None:
         agree(*separable_pair(*case[-2:]), separable_arguments(case, np.float32), 2e-5)
     (x,) = normal((1, *POOLED[0]), dtype=np.float32)
     agree(*pool_pair(2, True), (x,), 2e-5)
-    agree(*gated_pair(tuple(ACTIVATIONS)), gated_arguments(3, 33, 19, 4, np.float32), 2e-5)
+    agree(*text_pair(tuple(ACTIVATIONS), 2, True), text_arguments((2, 33, 19, 2), 4, np.float32), 2e-4)
 
 
 @built
@@ -328,6 +393,7 @@ def test_plainer_processors(level: str) -> None:
         f"assert t.kernels.described() == {level!r}\n"
         "for case in t.SEPARABLE[2:5]: t.agree(*t.separable_pair(*case[-2:]), t.separable_arguments(case), 1e-12)\n"
         "t.agree(*t.pool_pair(2, True), t.normal((1, *t.POOLED[1])), 1e-12)\n"
+        "t.agree(*t.text_pair(tuple(t.ACTIVATIONS), 2, True), t.text_arguments((2, 13, 19, 2), 4), 1e-12)\n"
     )
     environment = os.environ | {library.VARIABLE: level}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
@@ -341,7 +407,9 @@ def test_how_many_threads_there_are_changes_no_bit() -> None:
         "from tests.networks import test_kernels as t\n"
         "import hashlib, jax, numpy as np\n"
         "assert t.kernels.described() != 'none'\n"
-        "found = t.found_by(t.separable_pair(1, 1)[0], t.separable_arguments((1, 1, 9, 6, 7, 8, 33, 3, 1, 1), 'f4'))\n"
+        "case = (1, 1, 9, 6, 7, 8, 33, 3, 1, 1)\n"
+        "found = [t.found_by(t.separable_pair(1, 1)[0], t.separable_arguments(case, 'f4'))]\n"
+        "found += [t.found_by(t.text_pair(('tanh', 'relu'), 3, True)[0], t.text_arguments((3, 33, 40, 3), 2, 'f4'))]\n"
         "leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(found)]\n"
         "print(hashlib.sha256(b''.join(leaf.tobytes() for leaf in leaves)).hexdigest())\n"
     )

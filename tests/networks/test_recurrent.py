@@ -304,7 +304,7 @@ def test_the_mixed_product_is_the_jacobian_of_the_gradient() -> None:
 @pytest.mark.skipif(described() == "none", reason="no kernels were built here")
 @pytest.mark.parametrize("length", [None, 3])
 def test_kernels_change_nothing(length: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outputs, statistics, gradients and mixed products are those of plain JAX, whose steps are computed again too."""
+    """Outputs, statistics, gradients and mixed products are those of plain JAX."""
     masks = draw_masks(jax.random.key(1), DROPOUTS, WORDS, EXAMPLES, HIDDEN, 1.0, jnp.float64)
     net, stats = TextSupernet(SPACE, WORDS, HIDDEN, DROPOUTS), jax.tree.map(jnp.asarray, statistics())
     params = jax.tree.map(jnp.asarray, weights_of(SPACE.num_nodes))
@@ -315,6 +315,7 @@ def test_kernels_change_nothing(length: int | None, monkeypatch: pytest.MonkeyPa
             {"params": params, "batch_stats": stats}, tokens(), hidden, Weights({CELL: mixed}, constants=constants),
             length=None if length is None else jnp.int32(length), train=True, masks=masks, mutable=["batch_stats"],
         )  # fmt: skip
+        outputs = jax.tree.map(lambda part: part[:length], outputs)  # later ones mean nothing
         return (jnp.sin(outputs.logits).sum() + jnp.square(last).sum()), (outputs, last, after)
 
     def everything(*arguments: Any) -> Any:
@@ -329,4 +330,6 @@ def test_kernels_change_nothing(length: int | None, monkeypatch: pytest.MonkeyPa
         lowered = jax.jit(lambda *a: everything(*a)).lower(params, mixing(2), jnp.asarray(START))
         assert ("jaxdarts_RecurrentBackwardTangent" in lowered.as_text()) == (choice == "on")
         found.append(lowered.compile()(params, mixing(2), jnp.asarray(START)))
-    jax.tree.map(assert_close, *found)
+    # Sums have another order: entries that nearly cancel are as exact as the largest.
+    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * float(jnp.abs(other).max()))

@@ -8,6 +8,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <thread>
 #include <vector>
 
 #include "xla/ffi/api/ffi.h"
@@ -45,6 +46,69 @@ void parallel(const xla::ffi::ThreadPool& threads, int64_t units, const F& work)
   std::unique_lock<std::mutex> lock(shared->mutex);
   shared->finished.wait(lock, [&] { return shared->done.load() == units; });
 }
+
+// Threads that stay for a call of many short pieces of work, one after the other, and look for the next one awake: to be
+// woken takes as long as such a piece. The calling thread takes part, and waits for units that others have begun, never
+// for threads of the pool. Others on the machine go before those that wait.
+class Team {
+ public:
+  explicit Team(const xla::ffi::ThreadPool& threads, int64_t most) : shared_(std::make_shared<Shared>()) {
+    xla::ffi::ThreadPool pool = threads;
+    for (int64_t helper = 1; helper < std::min<int64_t>(most, threads.num_threads()); ++helper)
+      pool.Schedule([shared = shared_] { help(*shared); });
+  }
+  ~Team() { shared_->ticket.store(kEnd); }
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  // work(unit) for every unit, each by one thread: results don't depend on how many threads there are.
+  template <class F>
+  void parallel(int64_t units, const F& work) {
+    Shared& shared = *shared_;
+    shared.call.store([](const void* work, int64_t unit) { (*static_cast<const F*>(work))(unit); });
+    shared.work.store(&work);
+    shared.done.store(0);
+    shared.ticket.store(++count_ << 32 | static_cast<uint64_t>(units));
+    while (take(shared)) {}
+    for (int64_t tries = 0; shared.done.load() != units; ++tries) pause(tries);
+  }
+
+ private:
+  // The number of the piece, and how many of its units nobody has taken: so who comes late takes none of another's.
+  static constexpr uint64_t kEnd = ~uint64_t(0);
+  struct Shared {
+    std::atomic<uint64_t> ticket{0};
+    std::atomic<int64_t> done{0};
+    std::atomic<void (*)(const void*, int64_t)> call{nullptr};
+    std::atomic<const void*> work{nullptr};
+  };
+
+  static bool take(Shared& shared) {
+    uint64_t ticket = shared.ticket.load();
+    while (ticket != kEnd && (ticket & 0xffffffff) != 0) {
+      const auto call = shared.call.load();
+      const void* work = shared.work.load();
+      if (!shared.ticket.compare_exchange_weak(ticket, ticket - 1)) continue;
+      call(work, static_cast<int64_t>((ticket & 0xffffffff) - 1));
+      shared.done.fetch_add(1);
+      return true;
+    }
+    return false;
+  }
+
+  static void help(Shared& shared) {
+    for (int64_t tries = 0; shared.ticket.load() != kEnd; ++tries)
+      if (take(shared)) tries = 0;
+      else pause(tries);
+  }
+
+  static void pause(int64_t tries) {
+    if (tries > 1000) std::this_thread::yield();
+  }
+
+  std::shared_ptr<Shared> shared_;
+  uint64_t count_ = 0;
+};
 
 // Room for intermediate values, kept by the thread for the next call; it begins with a cache line.
 template <class T>
