@@ -83,11 +83,15 @@ class Cell(nn.Module):
     def _preprocess(self, before: jax.Array, last: jax.Array, train: bool) -> list[jax.Array]:
         """ReLU, 1x1 convolution (a factorised reduction where the sizes differ), batch norm."""
         layer = FactorizedReduce if self.previous_reduction else PointwiseConv
-        both = [
-            layer(features=self.channels, name="preprocess_0")(layers.relu(before)[None]),
-            PointwiseConv(self.channels, name="preprocess_1")(layers.relu(last)[None]),
-        ]
-        return list(BatchNorm(2, self.affine, name="preprocess_norm")([jnp.concatenate(both)], train)[0])
+        modules = layer(self.channels, name="preprocess_0"), PointwiseConv(self.channels, name="preprocess_1")
+        pairs = list(zip(modules, (before[None], last[None]), strict=True))
+        both: list[Any]
+        if train and kernels.usable(last.dtype, self.platform):
+            both = [module.after_relu(x) for module, x in pairs]
+        else:
+            both = [jnp.concatenate([module(layers.relu(x)) for module, x in pairs])]
+        results = BatchNorm(2, self.affine, name="preprocess_norm")(both, train)
+        return [state for part in results for state in part]
 
     def _outputs(
         self, source: int, state: jax.Array, train: bool, key: jax.Array | None, skip_dropout: jax.Array | None
@@ -143,7 +147,11 @@ class Cell(nn.Module):
             pairs = list(some)
             chosen = tuple(group for group, _ in pairs)
             if not is_separable:
-                found += [piece_of(group, module(read_together([reads[group.name]]))) for group, module in pairs]
+                for group, module in pairs:
+                    by_kernel = with_kernels and isinstance(module, FactorizedReduce)
+                    read = reads[group.name]
+                    result = module.after_relu(read.own()) if by_kernel else module(read_together([read]))
+                    found.append(piece_of(group, result))
                 continue
             weights = [module(reads[group.name].array) for group, module in pairs]
             stride = pairs[0][1].stride

@@ -84,11 +84,17 @@ class PointwiseConv(nn.Module):
     features: int
     edges: int = 1
 
-    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        return layers.pointwise_conv(x, self._kernel(x))
+
+    def after_relu(self, x: jax.Array, stride: int = 1, shift: int = 0) -> Normalised:
+        """Of the ReLU of every `stride`th position from `shift` on, normalised; by a kernel (`pointwise_norm`)."""
+        return kernels.pointwise_norm(x, self._kernel(x), stride, shift)
+
+    @nn.compact
+    def _kernel(self, x: jax.Array) -> jax.Array:
         channels = x.shape[1]
-        kernel = self.param("kernel", uniform_initializer(channels), (self.edges, self.features, channels), x.dtype)
-        return layers.pointwise_conv(x, kernel)
+        return self.param("kernel", uniform_initializer(channels), (self.edges, self.features, channels), x.dtype)
 
 
 class Conv(nn.Module):
@@ -164,13 +170,21 @@ class FactorizedReduce(nn.Module):
     features: int | None = None
     edges: int = 1
 
-    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        even, odd = layers.factorized_halves(x)
+        pairs = zip(self._convs(x), layers.factorized_halves(x), strict=True)
+        return jnp.concatenate([conv(half) for conv, half in pairs], axis=1)
+
+    def after_relu(self, x: jax.Array) -> Normalised:
+        """Of the ReLU of x, normalised; by a kernel (`pointwise_norm`)."""
+        halves = [conv.after_relu(x, 2, shift) for shift, conv in enumerate(self._convs(x))]
+        return jax.tree.map(lambda *both: jnp.concatenate(both, axis=1), *halves)
+
+    @nn.compact
+    def _convs(self, x: jax.Array) -> tuple[PointwiseConv, PointwiseConv]:
         features = x.shape[1] if self.features is None else self.features
         second = features // 2
-        first = PointwiseConv(features - second, self.edges, name="conv_1")(even)
-        return jnp.concatenate([first, PointwiseConv(second, self.edges, name="conv_2")(odd)], axis=1)
+        first = PointwiseConv(features - second, self.edges, name="conv_1")
+        return first, PointwiseConv(second, self.edges, name="conv_2")
 
 
 Direct = Callable[[jax.Array, int, int, jax.Array | None], jax.Array]

@@ -38,6 +38,15 @@ SEPARABLE = [
     (2, 2, 4, 4, 6, 6, 7, 7, 2, 1),
     (2, 1, 4, 4, 3, 3, 33, 5, 2, 2),
 ]
+# layers, input rows, channels, features, height, width, batch, stride, shift
+POINTWISE = [
+    (1, 1, 6, 4, 5, 4, 33, 1, 0),
+    (2, 2, 3, 7, 4, 4, 1, 1, 0),
+    (3, 1, 4, 2, 7, 5, 16, 2, 0),
+    (1, 1, 9, 4, 7, 5, 33, 2, 1),
+    (2, 2, 4, 4, 6, 8, 16, 2, 1),
+    (2, 1, 2, 3, 3, 2, 1, 2, 1),
+]
 # channels, height, width, batch
 POOLED = [(3, 8, 8, 16), (2, 7, 5, 33), (1, 4, 6, 1), (2, 3, 1, 5), (1, 2, 2, 70)]
 
@@ -101,6 +110,57 @@ def separable_arguments(case: tuple[int, ...], dtype: Any = np.float64) -> tuple
 @pytest.mark.parametrize("case", SEPARABLE)
 def test_separable_convolutions(case: tuple[int, ...], x64: None) -> None:
     agree(*separable_pair(*case[-2:]), separable_arguments(case), 1e-12)
+
+
+def pointwise_pair(stride: int, shift: int) -> tuple[Layer, Layer]:
+    def ours(x: jax.Array, pointwise: jax.Array) -> tuple[jax.Array, Statistics]:
+        return kernels.pointwise_norm(x, pointwise, stride, shift)
+
+    def plain(x: jax.Array, pointwise: jax.Array) -> tuple[jax.Array, Statistics]:
+        read = layers.factorized_halves(x)[shift] if stride == 2 else x
+        return standardise(layers.pointwise_conv(layers.relu(read), pointwise))
+
+    return ours, plain
+
+
+def pointwise_arguments(case: tuple[int, ...], dtype: Any = np.float64) -> tuple[jax.Array, ...]:
+    rows, inputs, channels, features, height, width, batch, _, _ = case
+    return normal((inputs, channels, height, width, batch), (rows, features, channels), dtype=dtype)
+
+
+@built
+@pytest.mark.parametrize("case", POINTWISE)
+def test_pointwise_convolutions(case: tuple[int, ...], x64: None) -> None:
+    agree(*pointwise_pair(*case[-2:]), pointwise_arguments(case), 1e-12)
+
+
+@built
+@pytest.mark.parametrize("wanted", range(3))
+def test_derivatives_that_nothing_needs_are_not_computed(wanted: int, x64: None) -> None:
+    """Each derivative alone is what it is beside the others, to the last bit, and the kernel makes nothing else."""
+    ours, _ = separable_pair(1, 1)
+    arguments = separable_arguments(SEPARABLE[0])
+
+    def product(*arguments: Any) -> Any:
+        gradient = jax.grad(lambda *a: jnp.sin(ours(*a)[0]).sum(), (0, 1, 2))
+        return jax.jvp(gradient, arguments, jax.tree.map(jnp.cos, arguments))
+
+    def one(*arguments: Any) -> Any:
+        return product(*arguments)[1][wanted]
+
+    together = jax.jit(product)(*arguments)[1][wanted]
+    for function, given in ((one, arguments), (jax.vmap(one), tuple(x[None] for x in arguments))):
+        lowered = jax.jit(function).lower(*given)
+        assert re.findall(r"SeparableBackward.*wanted = (\d+)", lowered.as_text()) == [str(1 << wanted)]
+        np.testing.assert_array_equal(lowered.compile()(*given).reshape(together.shape), together)
+
+
+@built
+def test_gated_sums_without_derivatives_of_gates(x64: None) -> None:
+    gates, x = normal((2, 3, 1), (3, 2, 4, 3, 5))
+    alone = jax.jit(jax.grad(lambda x: jnp.sin(kernels.mix(gates, (x,))).sum()))
+    assert "wanted = 2 " in alone.lower(x).as_text()
+    np.testing.assert_array_equal(alone(x), jax.grad(lambda g, x: jnp.sin(kernels.mix(g, (x,))).sum(), 1)(gates, x))
 
 
 @built
@@ -254,6 +314,8 @@ def test_rows_of_more_than_one_part(x64: None) -> None:
 def test_float32() -> None:
     for case in SEPARABLE[:3]:
         agree(*separable_pair(*case[-2:]), separable_arguments(case, np.float32), 2e-5)
+    for case in POINTWISE[:4]:
+        agree(*pointwise_pair(*case[-2:]), pointwise_arguments(case, np.float32), 2e-5)
     (x,) = normal((1, *POOLED[0]), dtype=np.float32)
     agree(*pool_pair(2, True), (x,), 2e-5)
     agree(*text_pair(tuple(ACTIVATIONS), 2, True), text_arguments((2, 33, 19, 2), 4, np.float32), 2e-4)

@@ -1,6 +1,7 @@
 """How are the kernels compiled?
 
-    python jaxdarts/networks/kernels/build.py    # again, after a change of source/
+    python jaxdarts/networks/kernels/build.py             # again, after a change of source/
+    python jaxdarts/networks/kernels/build.py -g -O1      # with more flags
 
 The package's build calls this file by its path, where neither JAX nor the package is installed.
 """
@@ -75,5 +76,5 @@ def compile_all(flags: Sequence[str] = FLAGS) -> str | None:
 
 
 if __name__ == "__main__":
-    reason = compile_all()
+    reason = compile_all([*FLAGS, *sys.argv[1:]])
     sys.exit(f"error: {reason}" if reason else 0)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdarts.networks.kernels.calls import call
+from jaxdarts.networks.kernels.calls import call, call_for_wanted
 
 
 def mix(gates: jax.Array, arrays: tuple[jax.Array, ...]) -> jax.Array:
@@ -38,14 +38,18 @@ def _sums_tangent(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
 
 @jax.custom_jvp
 def _back(gates: jax.Array, derivatives: jax.Array, arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    return call("MixBack", (gates, *arrays), (gates, derivatives, *arrays), terms=1)
+    return _wanted(gates, arrays, (gates, derivatives, *arrays), terms=1)
 
 
 @_back.defjvp
 def _back_tangent(primals: Any, tangents: Any) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
     (gates, derivatives, arrays), (gates_t, derivatives_t, arrays_t) = primals, tangents
     arguments = (gates, derivatives, *arrays, gates_t, derivatives_t, *arrays_t)
-    return _back(*primals), call("MixBack", (gates, *arrays), arguments, terms=2)
+    return _back(*primals), _wanted(gates, arrays, arguments, terms=2)
+
+
+def _wanted(gates: jax.Array, arrays: tuple[jax.Array, ...], arguments: Any, terms: int) -> tuple[jax.Array, ...]:
+    return call_for_wanted("MixBack", [(gates,), arrays], arguments, terms=terms)
 
 
 def _kept(gates: jax.Array, arrays: tuple[jax.Array, ...]) -> Any:

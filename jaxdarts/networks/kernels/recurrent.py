@@ -75,7 +75,7 @@ def read_relaxed(
     return Read(outputs, jax.lax.stop_gradient(means), jax.lax.stop_gradient(variances))
 
 
-# In the following `moved` is (inputs, hidden, kernels, shares), which have derivatives, and `fixed` (keep, moments, length).
+# Below, `moved` is (inputs, hidden, kernels, shares), which have derivatives, and `fixed` (keep, moments, length).
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(7,))

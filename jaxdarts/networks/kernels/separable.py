@@ -1,21 +1,28 @@
-"""ReLU, separable convolution and batch normalisation of several layers, by one kernel each way."""
+"""ReLU, separable or 1x1 convolution and batch normalisation of several layers, by one kernel each way."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxdarts.networks.kernels.calls import call
+from jaxdarts.networks.kernels.calls import call_for_wanted
 from jaxdarts.networks.layers import Normalised, Statistics
+
+
+class _Window(NamedTuple):
+    stride: int
+    dilation: int
+    shift: int  # the first output is of the position shift, shift
 
 
 def separable_norm(x: jax.Array, depthwise: jax.Array, pointwise: jax.Array, stride: int, dilation: int) -> Normalised:
     """`standardise(separable_convs(relu(x), [Kernels(depthwise, pointwise, dilation)], stride))`.
 
-    Its own rules are reverse mode and forward over reverse. Where `usable` says no, use these functions of
-    `networks/layers.py` and `networks/separable.py` instead.
+    Its own rules are reverse mode and forward over reverse; derivatives that a program does not need are not computed.
+    Where `usable` says no, use these functions of `networks/layers.py` and `networks/separable.py` instead.
 
     Args:
       x: float[1, C, H, W, B], read by all layers, or float[R, C, H, W, B].
@@ -29,48 +36,62 @@ def separable_norm(x: jax.Array, depthwise: jax.Array, pointwise: jax.Array, str
       float[R, D], through which no derivative flows.
     """
     dtype = jnp.result_type(x, depthwise, pointwise)
-    return _separable_norm(*(array.astype(dtype) for array in (x, depthwise, pointwise)), stride, dilation)
+    arrays = (array.astype(dtype) for array in (x, depthwise, pointwise))
+    return _separable_norm(*arrays, _Window(stride, dilation, 0))
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _separable_norm(x, depthwise, pointwise, stride, dilation):  # type: ignore[no-untyped-def]
-    y, mean, variance = _forward(x, depthwise, pointwise, stride, dilation)
+def pointwise_norm(x: jax.Array, pointwise: jax.Array, stride: int = 1, shift: int = 0) -> Normalised:
+    """`standardise(pointwise_conv(relu(x), pointwise))` of every `stride`th position from `shift` on.
+
+    With stride 2 they are as many as of the even positions: for odd sizes, odd ones have zeros at the bottom and right,
+    as `factorized_halves` has. Rules, arguments and results are those of `separable_norm` without depthwise kernels.
+    """
+    dtype = jnp.result_type(x, pointwise)
+    rows, _, channels = pointwise.shape
+    window = _Window(stride, 1, shift)
+    return _separable_norm(x.astype(dtype), jnp.ones((rows, channels, 1, 1), dtype), pointwise.astype(dtype), window)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _separable_norm(x, depthwise, pointwise, window):  # type: ignore[no-untyped-def]
+    y, mean, variance = _forward(x, depthwise, pointwise, window)
     return Normalised(y, Statistics(mean, variance))
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(3, 4))
-def _forward(x, depthwise, pointwise, stride, dilation):  # type: ignore[no-untyped-def]
-    return call(
-        "SeparableForward", _results(x, pointwise, stride), (x, depthwise, pointwise), stride=stride, dilation=dilation
-    )
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _forward(x, depthwise, pointwise, window):  # type: ignore[no-untyped-def]
+    results = [_results(x, pointwise, window.stride)]
+    return call_for_wanted("SeparableForward", results, (x, depthwise, pointwise), **window._asdict())
 
 
 @_forward.defjvp
-def _forward_tangent(stride, dilation, primals, tangents):  # type: ignore[no-untyped-def]
-    y, mean, variance = _forward(*primals, stride, dilation)
+def _forward_tangent(window, primals, tangents):  # type: ignore[no-untyped-def]
+    y, mean, variance = _forward(*primals, window)
     found, arguments = (y, mean, variance), (*primals, y, variance, *tangents)
-    return found, call("SeparableForwardTangent", found, arguments, stride=stride, dilation=dilation)
+    return found, call_for_wanted("SeparableForwardTangent", [found], arguments, **window._asdict())
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(6, 7))
-def _backward(x, depthwise, pointwise, y, variance, dy, stride, dilation):  # type: ignore[no-untyped-def]
+@partial(jax.custom_jvp, nondiff_argnums=(6,))
+def _backward(x, depthwise, pointwise, y, variance, dy, window):  # type: ignore[no-untyped-def]
     arguments = (x, depthwise, pointwise, y, variance, dy)
-    return call("SeparableBackward", arguments[:3], arguments, stride=stride, dilation=dilation)
+    results = [(one,) for one in arguments[:3]]
+    return call_for_wanted("SeparableBackward", results, arguments, **window._asdict())
 
 
 @_backward.defjvp
-def _backward_tangent(stride, dilation, primals, tangents):  # type: ignore[no-untyped-def]
-    found = _backward(*primals, stride, dilation)
-    return found, call("SeparableBackwardTangent", found, (*primals, *tangents), stride=stride, dilation=dilation)
+def _backward_tangent(window, primals, tangents):  # type: ignore[no-untyped-def]
+    found = _backward(*primals, window)
+    results = [(one,) for one in found]
+    return found, call_for_wanted("SeparableBackwardTangent", results, (*primals, *tangents), **window._asdict())
 
 
-def _kept(x, depthwise, pointwise, stride, dilation):  # type: ignore[no-untyped-def]
-    y, mean, variance = _forward(x, depthwise, pointwise, stride, dilation)
+def _kept(x, depthwise, pointwise, window):  # type: ignore[no-untyped-def]
+    y, mean, variance = _forward(x, depthwise, pointwise, window)
     return Normalised(y, Statistics(mean, variance)), (x, depthwise, pointwise, y, variance)
 
 
-def _pulled_back(stride, dilation, kept, cotangents):  # type: ignore[no-untyped-def]
-    return _backward(*kept, cotangents.y, stride, dilation)
+def _pulled_back(window, kept, cotangents):  # type: ignore[no-untyped-def]
+    return _backward(*kept, cotangents.y, window)
 
 
 _separable_norm.defvjp(_kept, _pulled_back)

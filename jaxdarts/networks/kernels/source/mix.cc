@@ -68,9 +68,11 @@ void sums(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::Remaini
 }
 
 // float[N, R], derivatives float[N, P], arrays of R rows in all; with terms 2 their tangents in the same order. Gives
-// the derivatives of the gates and of the arrays, or their tangents.
+// the derivatives of the gates and of the arrays, or their tangents; bits of `wanted` say which of the two.
 template <class T>
-void back(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::RemainingRets& rets, int64_t terms) {
+void back(
+    const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::RemainingRets& rets, int64_t terms, int64_t wanted) {
+  const bool of_gates = wanted & 1, of_arrays = wanted & 2;
   const size_t each = args.size() / terms;
   const ffi::AnyBuffer derivatives = *args.get<ffi::AnyBuffer>(1);
   const int nodes = static_cast<int>(derivatives.dimensions()[0]);
@@ -82,30 +84,40 @@ void back(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::Remaini
     dy.push_back(rows_of<T>(args, term * each + 1, term * each + 2, entries));
     from.push_back(rows_of<T>(args, term * each + 2, (term + 1) * each, entries));
   }
-  const auto to = rows_of<T>(rets, 1, rets.size(), entries);
-  const int count = static_cast<int>(to.size()), size = nodes * count;
-  std::vector<T> found(parts(entries) * size, T(0));
+  const auto to = of_arrays ? rows_of<T>(rets, of_gates, rets.size(), entries) : std::vector<T*>();
+  const int count = static_cast<int>(from[0].size()), size = nodes * count;
+  std::vector<T> found(of_gates ? parts(entries) * size : 0, T(0));
   in_parts<T>(threads, entries, [&](int64_t part, int64_t start, int64_t stop) {
     for (int64_t term = 0; term < terms; ++term) {
       // Of a product's tangent, one factor is a tangent and the other not.
       const auto& d = dy[terms - 1 - term];
-      multiply<T>(to.data(), gates[term], 1, count, d.data(), count, nodes, start, stop, term > 0);
-      products<T>(found.data() + part * size, count, d.data(), from[term].data(), nodes, count, start, stop);
+      if (of_arrays) multiply<T>(to.data(), gates[term], 1, count, d.data(), count, nodes, start, stop, term > 0);
+      if (of_gates) products<T>(found.data() + part * size, count, d.data(), from[term].data(), nodes, count, start, stop);
     }
   });
+  if (!of_gates) return;
   T* dgates = (*rets.get<ffi::AnyBuffer>(0))->typed_data<T>();
   std::fill_n(dgates, size, T(0));
   for (int64_t part = 0; part < parts(entries); ++part)
     for (int place = 0; place < size; ++place) dgates[place] += found[part * size + place];
 }
 
-template <bool kBack>
-ffi::Error handle(ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t terms) {
+template <class F>
+ffi::Error of_type(const ffi::RemainingArgs& args, F run) {
   const auto type = args.get<ffi::AnyBuffer>(0)->element_type();
-  if (type == ffi::F32) (kBack ? back<float> : sums<float>)(threads, args, rets, terms);
-  else if (type == ffi::F64) (kBack ? back<double> : sums<double>)(threads, args, rets, terms);
+  if (type == ffi::F32) run(0.0f);
+  else if (type == ffi::F64) run(0.0);
   else return ffi::Error::InvalidArgument("mix: float32 or float64");
   return ffi::Error::Success();
+}
+
+ffi::Error forward(ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t terms) {
+  return of_type(args, [&](auto kind) { sums<decltype(kind)>(threads, args, rets, terms); });
+}
+
+ffi::Error backward(
+    ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t terms, int64_t wanted) {
+  return of_type(args, [&](auto kind) { back<decltype(kind)>(threads, args, rets, terms, wanted); });
 }
 
 #define BINDING ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<int64_t>("terms")
@@ -113,5 +125,5 @@ ffi::Error handle(ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::Remaini
 }  // namespace
 }  // namespace jaxdarts
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(Mix, jaxdarts::handle<false>, BINDING);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(MixBack, jaxdarts::handle<true>, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(Mix, jaxdarts::forward, BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(MixBack, jaxdarts::backward, BINDING.Attr<int64_t>("wanted"));

@@ -21,22 +21,10 @@ struct Sizes : Window {
 
   Sizes(
       ffi::Span<const int64_t> x, ffi::Span<const int64_t> depthwise, ffi::Span<const int64_t> pointwise,
-      int64_t stride, int64_t dilation)
-      : Window(x[2], x[3], x[4], depthwise[2], stride, dilation), rows(depthwise[0]), inputs(x[0]), channels(x[1]),
+      int64_t stride, int64_t dilation, int64_t shift)
+      : Window(x[2], x[3], x[4], depthwise[2], stride, dilation, shift), rows(depthwise[0]), inputs(x[0]), channels(x[1]),
         features(pointwise[1]) {}
 };
-
-// What each kernel entry gets of the derivatives, and a padded image.
-template <class T>
-void kernel_back(const Sizes& s, T* kernel, const T* derivatives, const T* plane) {
-  const T* from[16];
-  for (int64_t h = 0; h < s.out_height; ++h)
-    for (int64_t i = 0; i < s.size; ++i) {
-      for (int64_t j = 0; j < s.size; ++j) from[j] = plane + s.tap(h, i, j);
-      const T* row = derivatives + h * padded_row(s) + before(s) * s.batch;
-      dots(kernel + i * s.size, row, s.out_width * s.batch, from, static_cast<int>(s.size));
-    }
-}
 
 template <class T>
 struct Inputs {  // float[1 or R, C, H, W, B], float[R, C, K, K], float[R, D, C]; null where there are no tangents
@@ -59,16 +47,37 @@ template <class T>
 struct Channel {
   T *plane, *plane_t;
 
+  // The convolutions go where there is room for them.
   Channel(const Sizes& s, const Inputs<T>& at, const Inputs<T>& along, int64_t c, T* between, T* between_t)
       : plane(scratch<T>(kPlane, s.plane)), plane_t(along.x ? scratch<T>(kPlaneTangent, s.plane) : nullptr) {
     const T *x = at.x + c * s.in_count, *kernel = at.depthwise + c * s.size * s.size;
     pad<T>(s, plane, x, x, 0);
-    convolve<T>(s, between, {{plane, kernel}});
+    if (between != nullptr) convolve<T>(s, between, {{plane, kernel}});
     if (along.x == nullptr) return;
     pad<T>(s, plane_t, along.x + c * s.in_count, x, 0);
-    convolve<T>(s, between_t, {{plane_t, kernel}, {plane, along.depthwise + c * s.size * s.size}});
+    if (between != nullptr) convolve<T>(s, between_t, {{plane_t, kernel}, {plane, along.depthwise + c * s.size * s.size}});
   }
 };
+
+// Adds what each kernel entry gets of the derivatives, and a padded image.
+template <class T>
+void add_kernel_back(const Sizes& s, T* kernel, const T* derivatives, const T* plane) {
+  const T* from[16];
+  for (int64_t h = 0; h < s.out_height; ++h)
+    for (int64_t i = 0; i < s.size; ++i) {
+      for (int64_t j = 0; j < s.size; ++j) from[j] = plane + s.tap(h, i, j);
+      const T* row = derivatives + h * padded_row(s) + before(s) * s.batch;
+      dots(kernel + i * s.size, row, s.out_width * s.batch, from, static_cast<int>(s.size));
+    }
+}
+
+// The derivatives of a channel's kernel, or their tangents where there are tangents.
+template <class T>
+void kernel_back(const Sizes& s, T* to, const Channel<T>& channel, const T* derivatives, const T* derivatives_t) {
+  std::fill_n(to, s.size * s.size, T(0));
+  add_kernel_back(s, to, derivatives_t ? derivatives_t : derivatives, channel.plane);
+  if (derivatives_t) add_kernel_back(s, to, derivatives, channel.plane_t);
+}
 
 template <class T>
 struct Outputs {  // float[R, D, H', W', B], float[R, D] twice
@@ -115,7 +124,7 @@ void forward(
 }
 
 template <class T>
-struct Gradients {
+struct Gradients {  // null where they are not wanted
   T *x, *depthwise, *pointwise;
 };
 
@@ -160,24 +169,24 @@ void backward(
     };
     point(own, at, dz.of(r), false);
     if (dual) point(own_t, at, dz_t.of(r), false), point(own_t, tangents, dz.of(r), true);
-    T* between = scratch<T>(kBetween, count * s.out_count);
-    T* between_t = dual ? scratch<T>(kBetweenTangent, count * s.out_count) : nullptr;
+    T* between = to.pointwise ? scratch<T>(kBetween, count * s.out_count) : nullptr;
+    T* between_t = to.pointwise && dual ? scratch<T>(kBetweenTangent, count * s.out_count) : nullptr;
     for (int64_t c = first; c < last; ++c) {
-      const int64_t index = c - first;
+      const int64_t index = c - first, place = index * s.out_count;
       const T *derivatives = own + index * each, *derivatives_t = dual ? own_t + index * each : nullptr;
-      const Channel<T> channel(
-          s, at, tangents, c, between + index * s.out_count, dual ? between_t + index * s.out_count : nullptr);
-      T* dkernel = to.depthwise + (r * s.channels + c) * taps;
-      std::fill_n(dkernel, taps, T(0));
-      kernel_back(s, dkernel, dual ? derivatives_t : derivatives, channel.plane);
-      if (dual) kernel_back(s, dkernel, derivatives, channel.plane_t);
-      if (shared) continue;
+      if (to.depthwise || to.pointwise) {
+        const Channel<T> channel(
+            s, at, tangents, c, between ? between + place : nullptr, between_t ? between_t + place : nullptr);
+        if (to.depthwise) kernel_back(s, to.depthwise + (r * s.channels + c) * taps, channel, derivatives, derivatives_t);
+      }
+      if (shared || !to.x) continue;
       const T *x = at.x + c * s.in_count, *kernel = at.depthwise + c * taps;
       T* dx = to.x + (r * s.channels + c) * s.in_count;
       T* room = scratch<T>(kRoom, s.columns * s.batch);
       if (dual) input_back<T>(s, dx, x, {{derivatives_t, kernel}, {derivatives, tangents.depthwise + c * taps}}, room);
       else input_back<T>(s, dx, x, {{derivatives, kernel}}, room);
     }
+    if (!to.pointwise) return;
     T* dpointwise = to.pointwise + r * s.features * s.channels + first;
     for (int o = 0; o < outputs; ++o) std::fill_n(dpointwise + o * inputs, count, T(0));
     const auto pair = [&](const T* derivatives, const T* other) {
@@ -190,7 +199,7 @@ void backward(
     if (dual) pair(dz.of(r), between_t);
   };
   in_stages(threads, s.rows, {{s.features, normalised}, {(s.channels + together - 1) / together, rest}});
-  if (!shared) return;
+  if (!shared || !to.x) return;
   parallel(threads, s.channels, [&](int64_t c) {
     std::vector<Factors<T>> terms;
     for (int64_t r = 0; r < s.rows; ++r) {
@@ -214,38 +223,44 @@ struct Buffers {
   T* out(size_t index) const { return (*results.get<ffi::AnyBuffer>(index))->typed_data<T>(); }
   Inputs<T> inputs(size_t first) const { return {in(first), in(first + 1), in(first + 2)}; }
   Found<T> found(size_t first) const { return {in(first), in(first + 1), in(first + 2)}; }
+  Gradients<T> gradients(int64_t wanted) const {  // a bit for each; only those are among the results
+    size_t next = 0;
+    const auto one = [&](int64_t bit) { return wanted & bit ? out(next++) : nullptr; };
+    return {one(1), one(2), one(4)};  // in this order: it is a list in braces
+  }
 };
 
 enum Kind { kForward, kForwardTangent, kBackward, kBackwardTangent };
 
 template <class T, Kind kind>
-void run(const Sizes& s, const ffi::ThreadPool& threads, const Buffers<T>& b) {
+void run(const Sizes& s, const ffi::ThreadPool& threads, const Buffers<T>& b, int64_t wanted) {
   const Inputs<T> none{};
-  const Outputs<T> outputs{b.out(0), b.out(1), b.out(2)};
-  const Gradients<T> gradients{b.out(0), b.out(1), b.out(2)};
-  if constexpr (kind == kForward) forward<T>(s, threads, b.inputs(0), none, nullptr, nullptr, outputs);
+  if constexpr (kind == kForward)
+    forward<T>(s, threads, b.inputs(0), none, nullptr, nullptr, {b.out(0), b.out(1), b.out(2)});
   if constexpr (kind == kForwardTangent)
-    forward<T>(s, threads, b.inputs(0), b.inputs(5), b.in(3), b.in(4), outputs);
-  if constexpr (kind == kBackward) backward<T>(s, threads, b.inputs(0), none, b.found(3), {}, gradients);
+    forward<T>(s, threads, b.inputs(0), b.inputs(5), b.in(3), b.in(4), {b.out(0), b.out(1), b.out(2)});
+  if constexpr (kind == kBackward) backward<T>(s, threads, b.inputs(0), none, b.found(3), {}, b.gradients(wanted));
   if constexpr (kind == kBackwardTangent)
-    backward<T>(s, threads, b.inputs(0), b.inputs(6), b.found(3), b.found(9), gradients);
+    backward<T>(s, threads, b.inputs(0), b.inputs(6), b.found(3), b.found(9), b.gradients(wanted));
 }
 
 template <Kind kind>
 ffi::Error handle(
-    ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t stride, int64_t dilation) {
+    ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t stride, int64_t dilation,
+    int64_t shift, int64_t wanted) {
   const auto dimensions = [&](size_t index) { return args.get<ffi::AnyBuffer>(index)->dimensions(); };
-  const Sizes sizes(dimensions(0), dimensions(1), dimensions(2), stride, dilation);
+  const Sizes sizes(dimensions(0), dimensions(1), dimensions(2), stride, dilation, shift);
   const auto type = args.get<ffi::AnyBuffer>(0)->element_type();
-  if (type == ffi::F32) run<float, kind>(sizes, threads, {args, rets});
-  else if (type == ffi::F64) run<double, kind>(sizes, threads, {args, rets});
+  if (type == ffi::F32) run<float, kind>(sizes, threads, {args, rets}, wanted);
+  else if (type == ffi::F64) run<double, kind>(sizes, threads, {args, rets}, wanted);
   else return ffi::Error::InvalidArgument("separable: float32 or float64");
   return ffi::Error::Success();
 }
 
-#define BINDING                                                                                                      \
-  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<int64_t>("stride").Attr<int64_t>(    \
-      "dilation")
+#define BINDING                                                                        \
+  ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets()              \
+      .Attr<int64_t>("stride").Attr<int64_t>("dilation").Attr<int64_t>("shift")        \
+      .Attr<int64_t>("wanted")
 
 }  // namespace
 }  // namespace jaxdarts

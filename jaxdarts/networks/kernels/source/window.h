@@ -12,11 +12,14 @@ namespace jaxdarts {
 
 struct Window {
   int64_t height, width, batch, size, stride, dilation;
-  int64_t padding, out_height, out_width, columns, in_count, out_count, plane;
+  int64_t padding;  // less than 0 where the first window begins inside the image
+  int64_t out_height, out_width, columns, in_count, out_count, plane;
 
-  Window(int64_t height, int64_t width, int64_t batch, int64_t size, int64_t stride, int64_t dilation)
+  // The middle of the first window is at the position (shift, shift).
+  Window(
+      int64_t height, int64_t width, int64_t batch, int64_t size, int64_t stride, int64_t dilation, int64_t shift = 0)
       : height(height), width(width), batch(batch), size(size), stride(stride), dilation(dilation) {
-    padding = dilation * (size / 2);
+    padding = dilation * (size / 2) - shift;
     out_height = (height + stride - 1) / stride, out_width = (width + stride - 1) / stride;
     // Of the padded image, the columns of each remainder modulo the stride lie together: what a tap reads of them for
     // one row of outputs then lies together too.
@@ -49,6 +52,7 @@ void pad(const Window& s, T* plane, const T* value, const T* reference, T margin
       std::fill_n(to, line, margin);
       for (int64_t w = 0; w < s.width; ++w) {
         const int64_t column = w + s.padding, place = from + w * s.batch;
+        if (column < 0) continue;
         if (column / s.stride >= s.columns) break;
         T* cell = to + (column % s.stride * s.columns + column / s.stride) * s.batch;
         gate(cell, value + place, reference ? reference + place : nullptr, s.batch);
