@@ -19,6 +19,8 @@ import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 
+from jaxdarts.bilevel.ahead import run_program
+
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -95,7 +97,7 @@ def part(fixed: int, drops_results: bool = False) -> Callable[[Callable[_P, _R]]
             parts = _active.get()
             if parts is None or named:
                 return function(*arguments, **named)
-            result: _R = parts.program(function, *arguments[:fixed])(*arguments[fixed:])
+            result: _R = run_program(parts.program(function, *arguments[:fixed]), *arguments[fixed:])
             return result
 
         return call

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxdarts.bilevel import Parts, set_hyperparameters
+from jaxdarts.bilevel import Parts, compilable, set_hyperparameters
 from jaxdarts.errors import InputError
 from jaxdarts.keys import run_keys
 from jaxdarts.methods import METHODS
@@ -91,7 +91,7 @@ def build_search(
 def built_of(shared: Shared, members: Sequence[Any], common: Any, together: int = 1) -> Built:
     """The stage of searches that share this; arguments as of `build_search`."""
     settings, method = shared.settings, shared.method
-    jitted_init = jax.jit(method.init)
+    jitted_init = compilable(jax.jit(method.init))
     return Built(
         experiments=tuple(_experiment(shared, own, jitted_init) for own in members),
         conclude=lambda outcome: conclude(shared, outcome),
