@@ -84,11 +84,20 @@ class PointwiseConv(nn.Module):
     features: int
     edges: int = 1
 
-    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        return layers.pointwise_conv(x, self.kernel(x))
+
+    def normalised(self, x: jax.Array, grid: int | None = None) -> Normalised:
+        """After a ReLU, and followed by a batch norm, by a kernel; of the sub-grid that begins there, None: of all."""
+        return kernels.pointwise_norm(x, self.kernel(x), grid)
+
+    @nn.compact
+    def kernel(self, x: jax.Array) -> jax.Array:
+        """float[edges, features, C]."""
         channels = x.shape[1]
-        kernel = self.param("kernel", uniform_initializer(channels), (self.edges, self.features, channels), x.dtype)
-        return layers.pointwise_conv(x, kernel)
+        shape = (self.edges, self.features, channels)
+        kernel: jax.Array = self.param("kernel", uniform_initializer(channels), shape, x.dtype)
+        return kernel
 
 
 class Conv(nn.Module):
@@ -164,13 +173,24 @@ class FactorizedReduce(nn.Module):
     features: int | None = None
     edges: int = 1
 
-    @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        even, odd = layers.factorized_halves(x)
+        pairs = zip(self.convolutions(x), layers.factorized_halves(x), strict=True)
+        return jnp.concatenate([module(half) for module, half in pairs], axis=1)
+
+    def normalised(self, x: jax.Array) -> Normalised:
+        """After a ReLU, and followed by a batch norm, by kernels."""
+        halves = [module.normalised(x, grid) for grid, module in enumerate(self.convolutions(x))]
+        return jax.tree.map(lambda *both: jnp.concatenate(both, axis=1), *halves)
+
+    @nn.compact
+    def convolutions(self, x: jax.Array) -> tuple[PointwiseConv, PointwiseConv]:
+        """Of the even and of the odd sub-grid."""
         features = x.shape[1] if self.features is None else self.features
         second = features // 2
-        first = PointwiseConv(features - second, self.edges, name="conv_1")(even)
-        return jnp.concatenate([first, PointwiseConv(second, self.edges, name="conv_2")(odd)], axis=1)
+        return (
+            PointwiseConv(features - second, self.edges, name="conv_1"),
+            PointwiseConv(second, self.edges, name="conv_2"),
+        )
 
 
 Direct = Callable[[jax.Array, int, int, jax.Array | None], jax.Array]

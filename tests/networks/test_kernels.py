@@ -125,6 +125,44 @@ def test_gated_sums(nodes: int, rows: tuple[int, ...], x64: None) -> None:
     agree(ours, plain, (gates, tuple(arrays)), 1e-12)
 
 
+@built
+def test_gates_stand_where_they_are_placed(x64: None) -> None:
+    """A gate in two places, two that stand nowhere, a row that nobody takes, and a node that takes nothing."""
+    gates, *arrays = normal((6, 1), (2, 3, 5, 4, 33), (3, 3, 5, 4, 33))
+    places = np.array([[0, -1, -1, 4, -1], [-1, -1, 1, 4, -1], [-1, -1, -1, -1, -1], [3, -1, -1, -1, 0]])
+
+    def ours(gates: jax.Array, arrays: Any) -> tuple[jax.Array, Any]:
+        return kernels.mix(gates, arrays, places), ()
+
+    def plain(gates: jax.Array, arrays: Any) -> tuple[jax.Array, Any]:
+        matrix = jnp.where(places < 0, 0.0, gates[places, 0])
+        return layers.mix(matrix[:, :, None], jnp.concatenate(arrays)), ()
+
+    agree(ours, plain, (gates, tuple(arrays)), 1e-12)
+
+
+# layers, input rows, channels, features, height, width, batch
+POINTWISE = [(1, 1, 6, 4, 8, 8, 16), (3, 1, 4, 4, 7, 5, 33), (2, 2, 3, 7, 3, 4, 1)]
+
+
+@built
+@pytest.mark.parametrize("grid", [None, 0, 1])
+@pytest.mark.parametrize("case", POINTWISE)
+def test_pointwise_convolutions(case: tuple[int, ...], grid: int | None, x64: None) -> None:
+    """Also of the even and the odd sub-grid, of odd sizes with the zeros that are missing."""
+    rows, inputs, channels, features, *others = case
+
+    def ours(x: jax.Array, pointwise: jax.Array) -> tuple[jax.Array, Statistics]:
+        return kernels.pointwise_norm(x, pointwise, grid)
+
+    def plain(x: jax.Array, pointwise: jax.Array) -> tuple[jax.Array, Statistics]:
+        x = layers.relu(x)
+        read = x if grid is None else layers.factorized_halves(x)[grid]
+        return standardise(layers.pointwise_conv(read, pointwise))
+
+    agree(ours, plain, normal((inputs, channels, *others), (rows, features, channels)), 1e-12)
+
+
 def gated_pair(names: tuple[str, ...]) -> tuple[Layer, Layer]:
     def ours(products: jax.Array, states: jax.Array, shares: jax.Array) -> tuple[jax.Array, Any]:
         return kernels.gated_activations(products, states, shares, names), ()

@@ -12,6 +12,6 @@ from jaxdarts.networks.kernels.library import described, usable
 from jaxdarts.networks.kernels.mix import mix
 from jaxdarts.networks.kernels.pool import pool_norm
 from jaxdarts.networks.kernels.recurrent import gated_activations
-from jaxdarts.networks.kernels.separable import separable_norm
+from jaxdarts.networks.kernels.separable import pointwise_norm, separable_norm
 
-__all__ = ["described", "gated_activations", "mix", "pool_norm", "separable_norm", "usable"]
+__all__ = ["described", "gated_activations", "mix", "pointwise_norm", "pool_norm", "separable_norm", "usable"]

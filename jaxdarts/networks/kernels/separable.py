@@ -6,6 +6,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdarts.networks.kernels.calls import call
 from jaxdarts.networks.layers import Normalised, Statistics
@@ -30,6 +31,20 @@ def separable_norm(x: jax.Array, depthwise: jax.Array, pointwise: jax.Array, str
     """
     dtype = jnp.result_type(x, depthwise, pointwise)
     return _separable_norm(*(array.astype(dtype) for array in (x, depthwise, pointwise)), stride, dilation)
+
+
+def pointwise_norm(x: jax.Array, pointwise: jax.Array, grid: int | None = None) -> Normalised:
+    """`standardise(pointwise_conv(relu(x), pointwise))`: a separable convolution whose depthwise part is the identity.
+
+    Args:
+      x: float[1, C, H, W, B] or float[R, C, H, W, B].
+      pointwise: float[R, D, C].
+      grid: 0, 1: on the even or the odd sub-grid, as `factorized_halves` makes them; None: everywhere.
+    """
+    size = 3 if grid == 1 else 1
+    depthwise = np.zeros((*pointwise.shape[::2], size, size))
+    depthwise[:, :, -1, -1] = 1  # of three taps the last is a step beyond the even sub-grid
+    return separable_norm(x, jnp.asarray(depthwise, x.dtype), pointwise, 1 if grid is None else 2, 1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
