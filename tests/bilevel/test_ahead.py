@@ -69,6 +69,14 @@ def test_a_program_is_compiled_once_for_arguments_of_a_kind() -> None:
         assert len(found) == 2, "it is there already"
 
 
+def test_what_a_program_calls_is_a_part_of_it() -> None:
+    inner = compilable(jax.jit(lambda x: x - 1))
+    outer, x = compilable(jax.jit(lambda x: inner(x) * 2)), jnp.zeros(3)
+    with compilations() as found, Ahead() as ahead:
+        ahead.trace(lambda: outer(x))
+    assert len(found) == 1
+
+
 def test_nothing_is_computed_and_an_error_waits_for_nothing() -> None:
     seen = []
 
