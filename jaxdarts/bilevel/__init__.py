@@ -18,6 +18,7 @@ from jaxdarts.bilevel.hypergradients import (
 from jaxdarts.bilevel.hyperparameters import get_hyperparameters, set_hyperparameters
 from jaxdarts.bilevel.parts import Parts, part
 from jaxdarts.bilevel.penalties import (
+    Elementwise,
     add_penalty,
     alpha_optimiser,
     clip_by_global_norm,
@@ -35,6 +36,7 @@ __all__ = [
     "HYPERGRADIENTS",
     "Ahead",
     "Bilevel",
+    "Elementwise",
     "HypergradientFn",
     "HypergradientInfo",
     "InnerStep",

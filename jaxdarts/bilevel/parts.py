@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
@@ -29,10 +29,14 @@ class Parts:
     """Compiled pieces, kept with the functions that they were compiled for as long as this object.
 
     These functions (losses, optimisers) must be pure and stay what they are, as under any `jax.jit` that is kept.
+
+    Args:
+      in_place: piece -> the function of the same arguments that computes it here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, in_place: Mapping[Callable[..., Any], Callable[..., Any]] = {}) -> None:
         self._programs: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._in_place = {inspect.unwrap(piece): function for piece, function in in_place.items()}
 
     def run(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """`function`, its pieces as programs of this object; inside of another's `run`, of that one.
@@ -59,9 +63,10 @@ class Parts:
         if key not in self._programs:
 
             def piece(*arguments: Any) -> Any:
+                own = self._in_place.get(function, function)
                 if function in _with_unused:
-                    return _without_unused(functools.partial(function, *fixed), *arguments)
-                return function(*fixed, *arguments)
+                    return _without_unused(functools.partial(own, *fixed), *arguments)
+                return own(*fixed, *arguments)
 
             piece.__name__ = piece.__qualname__ = function.__name__
             # A function of its own: JAX keeps what it has compiled as long as the function lives.

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxdarts.bilevel import Parts, compilable, set_hyperparameters
 from jaxdarts.errors import InputError
 from jaxdarts.keys import run_keys
-from jaxdarts.methods import METHODS
+from jaxdarts.methods import METHODS, flat_updates
 from jaxdarts.methods.base import Candidate, Ingredients, Method, MethodEntry, Problem, SearchState
 from jaxdarts.methods.parts import alpha_schedules, describe_parts, network_options, stopping_rule, weight_schedules
 from jaxdarts.methods.relaxations import softmax
@@ -134,7 +134,7 @@ def share(
     scale = settings.alpha_init_scale if entry.learns_alpha else 0.0
     problem = Problem(space, network, task, softmax(space, scale, dtype))
     method = entry.build(Ingredients(problem, settings))
-    problem, parts = method.problem, Parts()
+    problem, parts = method.problem, Parts(flat_updates.IN_PLACE)
     # Steps and curvature have their mixed product in common.
     method = method._replace(step=parts.run(method.step))
     assert task.valid is not None
