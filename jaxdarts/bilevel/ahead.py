@@ -8,6 +8,7 @@ soon as it is traced, and is compiled there while Python traces the next. The st
 from __future__ import annotations
 
 import functools
+import gc
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -38,9 +39,13 @@ class Ahead:
         What it computes must depend on no value, as under `jax.eval_shape`.
         """
         token = _begin.set(self._compile)
+        collects = gc.isenabled()
+        gc.disable()  # Tracing makes millions of objects that stay; looking through them again and again takes a tenth.
         try:
             jax.eval_shape(function)
         finally:
+            if collects:
+                gc.enable()
             _begin.reset(token)
 
     def _compile(self, program: Any, arguments: tuple[Any, ...]) -> None:

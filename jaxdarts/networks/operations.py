@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdarts.networks import kernels, layers
-from jaxdarts.networks.initial import uniform_initializer
+from jaxdarts.networks.initial import parameter, uniform_initializer
 from jaxdarts.networks.layers import Normalised, Statistics
 from jaxdarts.networks.separable import Kernels
 
@@ -57,18 +57,18 @@ class BatchNorm(nn.Module):
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
                 batch = Statistics(*map(_joined, zip(*(part.statistics for part in normalised), strict=True)))
                 if self.reads is not None:
-                    batch = Statistics(*(jnp.stack([values[row] for row in self.reads]) for values in batch))
+                    batch = Statistics(*(layers.take_rows(values, self.reads) for values in batch))
                 count = math.prod(first.shape[2:])
                 mean.value, variance.value = layers.update_running_statistics(running, batch, count)
         else:
             (x,) = parts
             assert not isinstance(x, Normalised)
-            each = x if self.reads is None else jnp.stack([x[row] for row in self.reads])
+            each = x if self.reads is None else layers.take_rows(x, self.reads)
             results = [layers.batch_norm(each, running)]
         if not self.affine:
             return results
-        scale = self.param("scale", nn.initializers.ones, shape, first.dtype)
-        bias = self.param("bias", nn.initializers.zeros, shape, first.dtype)
+        scale = parameter(self, "scale", nn.initializers.ones, shape, first.dtype)
+        bias = parameter(self, "bias", nn.initializers.zeros, shape, first.dtype)
         stops = np.cumsum([len(y) for y in results])[:-1]
         affine = zip(results, jnp.split(scale, stops), jnp.split(bias, stops), strict=True)
         return [layers.scale_and_shift(*both) for both in affine]
@@ -96,8 +96,7 @@ class PointwiseConv(nn.Module):
         """float[edges, features, C]."""
         channels = x.shape[1]
         shape = (self.edges, self.features, channels)
-        kernel: jax.Array = self.param("kernel", uniform_initializer(channels), shape, x.dtype)
-        return kernel
+        return parameter(self, "kernel", uniform_initializer(channels), shape, x.dtype)
 
 
 class Conv(nn.Module):
@@ -111,7 +110,9 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.edges, *self.size, x.shape[1], self.features)
-        kernel = self.param("kernel", uniform_initializer(self.size[0] * self.size[1] * x.shape[1]), shape, x.dtype)
+        kernel = parameter(
+            self, "kernel", uniform_initializer(self.size[0] * self.size[1] * x.shape[1]), shape, x.dtype
+        )
         return layers.conv(x, kernel, self.stride)
 
 
@@ -128,7 +129,7 @@ class DenseConv(nn.Module):
             return PointwiseConv(x.shape[1], self.edges, name="conv")(x[..., :: self.stride, :: self.stride, :])
         channels = x.shape[1]
         shape = (self.edges, self.size, self.size, channels, channels)
-        kernel = self.param("kernel", uniform_initializer(self.size**2 * channels), shape, x.dtype)
+        kernel = parameter(self, "kernel", uniform_initializer(self.size**2 * channels), shape, x.dtype)
         if x.shape[0] == 1:
             return layers.shared_conv(x, kernel, self.stride)
         return layers.conv(x, kernel, (self.stride, self.stride))
@@ -145,9 +146,9 @@ class Separable(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> Kernels:
         channels = x.shape[1]
-        taps = (self.edges, channels, self.size, self.size)
-        depthwise = self.param("depthwise", uniform_initializer(self.size**2), taps, x.dtype)
-        pointwise = self.param("pointwise", uniform_initializer(channels), (self.edges, channels, channels), x.dtype)
+        taps, square = (self.edges, channels, self.size, self.size), (self.edges, channels, channels)
+        depthwise = parameter(self, "depthwise", uniform_initializer(self.size**2), taps, x.dtype)
+        pointwise = parameter(self, "pointwise", uniform_initializer(channels), square, x.dtype)
         return Kernels(depthwise, pointwise, self.dilation)
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+
+def alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """All in the widest of their dtypes."""
+    dtype = jnp.result_type(*arrays)
+    return tuple(array if array.dtype == dtype else array.astype(dtype) for array in arrays)
 
 
 def call(

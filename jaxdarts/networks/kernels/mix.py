@@ -6,10 +6,9 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxdarts.networks.kernels.calls import call
+from jaxdarts.networks.kernels.calls import alike, call
 
 Places: TypeAlias = tuple[tuple[int, ...], ...]
 """N rows of R numbers: of the gate by which a node takes a row, -1 where it takes nothing of it."""
@@ -26,11 +25,10 @@ def mix(gates: jax.Array, arrays: tuple[jax.Array, ...], places: np.ndarray | No
       places: int[N, R], the number of the gate that stands there, -1 for 0. So a program holds no matrix of gates,
         whose products with what places them take a third of the compiler's time.
     """
-    dtype = jnp.result_type(gates, *arrays)
+    gates, *rest = alike(gates, *arrays)
     if places is None:
         places = np.arange(gates.size).reshape(gates.shape[:2])
-    flat = gates.reshape(-1).astype(dtype)
-    return _mix(flat, tuple(array.astype(dtype) for array in arrays), tuple(map(tuple, places.tolist())))
+    return _mix(gates.reshape(-1), tuple(rest), tuple(map(tuple, places.tolist())))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))

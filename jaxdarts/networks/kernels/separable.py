@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdarts.networks.kernels.calls import call
+from jaxdarts.networks.kernels.calls import alike, call
 from jaxdarts.networks.layers import Normalised, Statistics
 
 
@@ -29,8 +29,7 @@ def separable_norm(x: jax.Array, depthwise: jax.Array, pointwise: jax.Array, str
       float[R, D, ceil(H / stride), ceil(W / stride), B], and its mean and biased variance before it was normalised,
       float[R, D], through which no derivative flows.
     """
-    dtype = jnp.result_type(x, depthwise, pointwise)
-    return _separable_norm(*(array.astype(dtype) for array in (x, depthwise, pointwise)), stride, dilation)
+    return _separable_norm(*alike(x, depthwise, pointwise), stride, dilation)
 
 
 def pointwise_norm(x: jax.Array, pointwise: jax.Array, grid: int | None = None) -> Normalised:
