@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jaxdarts as jd
 from jaxdarts.bilevel import Parts
 from jaxdarts.errors import unknown_choice
-from jaxdarts.methods import Method, Problem, SearchState, View
+from jaxdarts.methods import Method, Problem, SearchState, View, flat_updates
 
 
 class Size(NamedTuple):
@@ -26,6 +26,7 @@ class Size(NamedTuple):
 SIZES = {
     "tiny": Size(4, 2, 3, 8),
     "small": Size(32, 8, 5, 8),
+    "quick": Size(32, 8, 3, 16),  # of the preset
     "medium": Size(64, 8, 5, 16),
     "paper": Size(64, 16, 8, 32),
 }
@@ -84,4 +85,4 @@ def make_ready(space: str, size: Size, hypergradient: Callable[..., Any], remat:
     )
     state = jax.block_until_ready(jax.jit(method.init)(jax.random.key(0)))
     train, valid = (jax.tree.map(jnp.asarray, make_batch(size, seed)) for seed in (1, 2))
-    return Ready(problem, method, state, train, valid, Parts())
+    return Ready(problem, method, state, train, valid, Parts(flat_updates.IN_PLACE))

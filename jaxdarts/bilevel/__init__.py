@@ -1,5 +1,6 @@
 """What is differentiated through what: bi-level problems, hypergradients, and the optimisers of w and alpha."""
 
+from jaxdarts.bilevel.ahead import Ahead, compilable
 from jaxdarts.bilevel.beta_decay import (
     BETA_DECAY_PENALTIES,
     add_beta_decay,
@@ -17,6 +18,7 @@ from jaxdarts.bilevel.hypergradients import (
 from jaxdarts.bilevel.hyperparameters import get_hyperparameters, set_hyperparameters
 from jaxdarts.bilevel.parts import Parts, part
 from jaxdarts.bilevel.penalties import (
+    Elementwise,
     add_penalty,
     alpha_optimiser,
     clip_by_global_norm,
@@ -32,7 +34,9 @@ from jaxdarts.bilevel.temperature import add_temperature_decay
 __all__ = [
     "BETA_DECAY_PENALTIES",
     "HYPERGRADIENTS",
+    "Ahead",
     "Bilevel",
+    "Elementwise",
     "HypergradientFn",
     "HypergradientInfo",
     "InnerStep",
@@ -47,6 +51,7 @@ __all__ = [
     "beta_decay_factor",
     "beta_decay_penalty",
     "clip_by_global_norm",
+    "compilable",
     "conjugate_gradient",
     "finite_difference",
     "first_order",

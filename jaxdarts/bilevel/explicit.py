@@ -18,6 +18,7 @@ from jaxdarts.bilevel.products import (
     apply_update,
     mixed_product,
     products,
+    updated,
     value_and_alpha_gradient,
     value_and_gradients,
 )
@@ -121,16 +122,17 @@ def _virtual_step(
     _, (gradient, _) = value_and_gradients(problem.train_loss, params, alpha, train_batch)
     new_params, _ = apply_update(inner.update, gradient, inner.state, params)
     outer, (weight_gradient, alpha_gradient) = value_and_gradients(problem.valid_loss, new_params, alpha, valid_batch)
-    direction = _pull_back(inner.update, gradient, inner.state, params, weight_gradient)
+    direction = pull_back(inner.update, gradient, inner.state, params, weight_gradient)
     return _VirtualStep(alpha_gradient, direction, HypergradientInfo(*outer))
 
 
 @part(1, drops_results=True)
-def _pull_back(
+def pull_back(
     update: optax.GradientTransformation, gradient: Params, state: optax.OptState, params: Params, cotangent: Params
 ) -> Params:
     """The derivative in `gradient` of the parameters after the update, transposed, times `cotangent`."""
-    _, transposed = jax.vjp(lambda g: apply_update(update, g, state, params)[0], gradient)
+    # The function itself: what computes a piece in its place need not be differentiable.
+    _, transposed = jax.vjp(lambda g: updated(update, g, state, params)[0], gradient)
     return transposed(cotangent)[0]
 
 
@@ -164,7 +166,7 @@ def _several_steps(
     def update(params: Params, smooth: list[Any], fixed: list[Any], gradient: Params) -> Any:
         from_smooth, from_fixed = iter(smooth), iter(fixed)
         state = jax.tree.unflatten(structure, [next(from_smooth if s else from_fixed) for s in is_smooth])
-        params, state = apply_update(optimiser, gradient, state, params)
+        params, state = updated(optimiser, gradient, state, params)
         new_smooth, fixed = _split(jax.tree.leaves(state), is_smooth)
         # A state of weights of several precisions may come back wider than `init` made it; a loop carries one type.
         new_smooth = [new.astype(jnp.result_type(old)) for new, old in zip(new_smooth, smooth, strict=True)]

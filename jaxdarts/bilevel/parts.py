@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
+
+from jaxdarts.bilevel.ahead import run_program
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -27,10 +29,14 @@ class Parts:
     """Compiled pieces, kept with the functions that they were compiled for as long as this object.
 
     These functions (losses, optimisers) must be pure and stay what they are, as under any `jax.jit` that is kept.
+
+    Args:
+      in_place: piece -> the function of the same arguments that computes it here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, in_place: Mapping[Callable[..., Any], Callable[..., Any]] = {}) -> None:
         self._programs: dict[tuple[Any, ...], Callable[..., Any]] = {}
+        self._in_place = {inspect.unwrap(piece): function for piece, function in in_place.items()}
 
     def run(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """`function`, its pieces as programs of this object; inside of another's `run`, of that one.
@@ -57,9 +63,10 @@ class Parts:
         if key not in self._programs:
 
             def piece(*arguments: Any) -> Any:
+                own = self._in_place.get(function, function)
                 if function in _with_unused:
-                    return _without_unused(functools.partial(function, *fixed), *arguments)
-                return function(*fixed, *arguments)
+                    return _without_unused(functools.partial(own, *fixed), *arguments)
+                return own(*fixed, *arguments)
 
             piece.__name__ = piece.__qualname__ = function.__name__
             # A function of its own: JAX keeps what it has compiled as long as the function lives.
@@ -95,7 +102,7 @@ def part(fixed: int, drops_results: bool = False) -> Callable[[Callable[_P, _R]]
             parts = _active.get()
             if parts is None or named:
                 return function(*arguments, **named)
-            result: _R = parts.program(function, *arguments[:fixed])(*arguments[fixed:])
+            result: _R = run_program(parts.program(function, *arguments[:fixed]), *arguments[fixed:])
             return result
 
         return call

@@ -21,6 +21,13 @@ from jaxdarts.bilevel.problem import Alpha, Params
 from jaxdarts.errors import InputError
 
 
+class Elementwise(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax has no types
+    """An optimiser that treats all entries of all parameters alike: joined to one array they get the same update.
+
+    Beside the entry itself an update may depend on sums over all of them, such as a norm.
+    """
+
+
 def weight_optimiser(
     learning_rate: optax.ScalarOrSchedule,
     momentum: float = 0.9,
@@ -28,7 +35,7 @@ def weight_optimiser(
     clip_norm: float | None = 5.0,
     *,
     nesterov: bool = False,
-) -> optax.GradientTransformationExtraArgs:
+) -> Elementwise:
     """SGD with momentum as the reference trains the weights: clip, then L2, then momentum, then the learning rate.
 
     `g = clip(gradient) + l2 * w; buffer = momentum * buffer + g; w = w - learning_rate * buffer`, or with Nesterov's
@@ -56,12 +63,12 @@ def weight_optimiser(
             optax.scale_by_learning_rate(learning_rate),
         )
 
-    return optax.inject_hyperparams(chain)(learning_rate=as_float(learning_rate), l2=as_float(l2))
+    return Elementwise(*optax.inject_hyperparams(chain)(learning_rate=as_float(learning_rate), l2=as_float(l2)))
 
 
 def virtual_step_optimiser(
     learning_rate: optax.ScalarOrSchedule, momentum: float = 0.9, l2: optax.ScalarOrSchedule = 3e-4
-) -> optax.GradientTransformationExtraArgs:
+) -> Elementwise:
     """`weight_optimiser` without clipping, for `InnerStep.update`: the reference does not clip its virtual step.
 
     Its state has the same structure, so `InnerStep(virtual_step_optimiser(...), state)` takes the state of

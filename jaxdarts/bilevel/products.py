@@ -5,6 +5,7 @@ Plain functions, to be differentiated, jitted and vmapped; under `Parts` each is
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import jax
@@ -59,6 +60,10 @@ def apply_update(
                 "that follows the gradient alone, such as optax.sgd or optax.adam"
             ) from None
         return optax.apply_updates(params, updates), new_state
+
+
+updated = inspect.unwrap(apply_update)
+"""`apply_update` as it is, no piece of a step: what is differentiated."""
 
 
 def products(loss: LossFn, params: Params, alpha: Alpha, batch: Batch, direction: Params) -> tuple[Params, Alpha]:

@@ -16,6 +16,7 @@ from jaxdarts.bilevel import (
     InnerStep,
     Parts,
     apply_update,
+    compilable,
     get_hyperparameters,
     set_hyperparameters,
     value_and_gradients,
@@ -177,6 +178,7 @@ def step_keys(key: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
     return first, second
 
 
+@compilable
 @jax.jit
 def _split(key: jax.Array, step: jax.Array) -> jax.Array:
     return jax.random.split(jax.random.fold_in(key, step))
@@ -221,6 +223,7 @@ def report(problem: Problem, totals: Totals, outer_loss: jax.Array, alpha_gradie
     return {**train_totals(problem, totals), **_outer(outer_loss, alpha_gradient, count)}
 
 
+@compilable
 @jax.jit
 def _outer(outer_loss: jax.Array, alpha_gradient: Alpha, count: jax.Array) -> Totals:
     return {"alpha_loss": (outer_loss, count), "hypergradient_norm": (optax.tree.norm(alpha_gradient), count)}

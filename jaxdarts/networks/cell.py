@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -74,7 +74,7 @@ class Cell(nn.Module):
             # A kernel reads all arrays in one pass.
             together = gates.shape[-1] == 1 and kernels.usable(state.dtype, self.platform)
             for some in [results] if together and results else [[one] for one in results]:
-                for node, term in self._add_up(some, gates, kernels.mix if together else _mix):
+                for node, term in self._add_up(some, gates, together):
                     incoming[node].append(term)
             for node, term in self._pass_by(source, states[source], gates):
                 passing[node].append(term)
@@ -83,15 +83,14 @@ class Cell(nn.Module):
     def _preprocess(self, before: jax.Array, last: jax.Array, train: bool) -> list[jax.Array]:
         """ReLU, 1x1 convolution (a factorised reduction where the sizes differ), batch norm."""
         layer = FactorizedReduce if self.previous_reduction else PointwiseConv
-        modules = layer(self.channels, name="preprocess_0"), PointwiseConv(self.channels, name="preprocess_1")
-        pairs = list(zip(modules, (before[None], last[None]), strict=True))
-        both: list[Any]
+        modules = [layer(self.channels, name="preprocess_0"), PointwiseConv(self.channels, name="preprocess_1")]
+        pairs = zip(modules, (before, last), strict=True)
+        norm = BatchNorm(2, self.affine, name="preprocess_norm")
         if train and kernels.usable(last.dtype, self.platform):
-            both = [module.after_relu(x) for module, x in pairs]
+            results = norm([module.normalised(x[None]) for module, x in pairs], train)
         else:
-            both = [jnp.concatenate([module(layers.relu(x)) for module, x in pairs])]
-        results = BatchNorm(2, self.affine, name="preprocess_norm")(both, train)
-        return [state for part in results for state in part]
+            results = norm([jnp.concatenate([module(layers.relu(x)[None]) for module, x in pairs])], train)
+        return [row for rows in results for row in rows]
 
     def _outputs(
         self, source: int, state: jax.Array, train: bool, key: jax.Array | None, skip_dropout: jax.Array | None
@@ -148,10 +147,10 @@ class Cell(nn.Module):
             chosen = tuple(group for group, _ in pairs)
             if not is_separable:
                 for group, module in pairs:
-                    by_kernel = with_kernels and isinstance(module, FactorizedReduce)
-                    read = reads[group.name]
-                    result = module.after_relu(read.own()) if by_kernel else module(read_together([read]))
-                    found.append(piece_of(group, result))
+                    if with_kernels and isinstance(module, FactorizedReduce):
+                        found.append(piece_of(group, module.normalised(reads[group.name].own())))
+                    else:
+                        found.append(piece_of(group, module(read_together([reads[group.name]]))))
                 continue
             weights = [module(reads[group.name].array) for group, module in pairs]
             stride = pairs[0][1].stride
@@ -166,7 +165,7 @@ class Cell(nn.Module):
         return found
 
     def _add_up(
-        self, results: Sequence[tuple[jax.Array, list[Rows]]], gates: jax.Array, mix: Callable[..., jax.Array]
+        self, results: Sequence[tuple[jax.Array, list[Rows]]], gates: jax.Array, with_kernel: bool
     ) -> Iterator[tuple[int, jax.Array]]:
         """What the rows of some arrays add to each node that they lead to."""
         members, rows, count = [], [], 0
@@ -175,14 +174,13 @@ class Cell(nn.Module):
             rows += [count + row for one in placed for row in one.rows]
             count += outputs.shape[0]
         nodes = sorted({self.plan.connections[member].node for member in members})
-        where = np.zeros((len(self.plan.connections), len(nodes), count))
+        places = np.full((len(nodes), count), -1)
         for member, row in zip(members, rows, strict=True):
-            where[member, nodes.index(self.plan.connections[member].node), row] = 1
+            places[nodes.index(self.plan.connections[member].node), row] = member
         if self.plan.passes or self.plan.constants:
             gates = gates[: len(self.plan.connections)]
-        # It only places gates, but at default precision a GPU would shorten them to ten bits.
-        matrix = jnp.einsum("mb,mnr->nrb", gates, jnp.asarray(where, gates.dtype), precision=jax.lax.Precision.HIGHEST)
-        sums = mix(matrix, tuple(outputs for outputs, _ in results))
+        arrays = tuple(outputs for outputs, _ in results)
+        sums = kernels.mix(gates, arrays, places) if with_kernel else layers.mix(_placed(gates, places), *arrays)
         for index, node in enumerate(nodes):
             yield node, sums[index]
 
@@ -224,5 +222,8 @@ class Cell(nn.Module):
         return jnp.zeros((channels, -(-height // stride), -(-width // stride), batch), cell_input.dtype)
 
 
-def _mix(gates: jax.Array, arrays: tuple[jax.Array]) -> jax.Array:
-    return layers.mix(gates, *arrays)
+def _placed(gates: jax.Array, places: np.ndarray) -> jax.Array:
+    """float[M, B or 1], int[N, R] of gates' numbers, -1 for 0 -> float[N, R, B or 1]."""
+    where = places == np.arange(len(gates))[:, None, None]
+    # It only places gates, but at default precision a GPU would shorten them to ten bits.
+    return jnp.einsum("mb,mnr->nrb", gates, jnp.asarray(where, gates.dtype), precision=jax.lax.Precision.HIGHEST)

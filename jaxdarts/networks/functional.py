@@ -59,9 +59,11 @@ def relaxed_network(
     def init(key: jax.Array) -> tuple[Any, Any]:
         space = module.space
         weights = Weights({cell: jnp.zeros(space.alpha_shape(cell), dtype) for cell in space.cell_types})
-        # Not rematerialised: numbers from the pool must not leave the trace of one cell for another's.
+        images = jnp.zeros((1, *image_shape), dtype)
+        # Not rematerialised: numbers from the pool must not leave the trace of one cell for another's. As in training,
+        # since what kernels compute is traced sooner; nothing of it is run.
         with one_pool(key):
-            variables = module.clone(remat=0).init(key, jnp.zeros((1, *image_shape), dtype), weights)
+            variables = module.clone(remat=0).init(key, images, weights, train=True)
         return variables["params"], variables.get("batch_stats", {})
 
     def apply(

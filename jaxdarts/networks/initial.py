@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -56,3 +57,12 @@ def uniform_initializer(fan_in: int) -> Callable[..., jax.Array]:
         return bound * pool.take(math.prod(shape), dtype).reshape(shape)
 
     return init
+
+
+def parameter(module: nn.Module, name: str, init: Callable[..., jax.Array], shape: tuple[int, ...], dtype: Any) -> Any:
+    """`module.param(name, init, shape, dtype)` in a network that has its parameters, without tracing `init`.
+
+    Flax traces it for every parameter only to compare shapes, which takes longer than to trace the network.
+    """
+    found: Any = None if module.is_initializing() else module.get_variable("params", name)
+    return found if found is not None and found.shape == shape else module.param(name, init, shape, dtype)

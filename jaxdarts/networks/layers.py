@@ -7,8 +7,9 @@ convolutions, matrix-form convolutions and gated sums are matrix products withou
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -199,6 +200,21 @@ def update_running_statistics(running: Statistics, batch: Statistics, count: int
         keep * running.mean + BATCH_NORM_MOMENTUM * batch.mean,
         keep * running.variance + BATCH_NORM_MOMENTUM * unbiased,
     )
+
+
+def take_rows(x: jax.Array, rows: Sequence[int]) -> jax.Array:
+    """x[rows], by slices of rows that follow each other and by repeating rows: an index each takes long to trace."""
+    repeats = [(row, len(list(some))) for row, some in itertools.groupby(rows)]
+    parts = []
+    for (is_single, _), some in itertools.groupby(enumerate(repeats), lambda one: (one[1][1] == 1, one[1][0] - one[0])):
+        own = [repeat for _, repeat in some]
+        first = own[0][0]
+        if is_single:
+            parts.append(lax.slice_in_dim(x, first, first + len(own)))
+        else:
+            rest = tuple(range(1, x.ndim))
+            parts += [lax.broadcast_in_dim(x[row], (count, *x.shape[1:]), rest) for row, count in own]
+    return parts[0] if len(parts) == 1 else lax.concatenate(parts, 0)
 
 
 def max_pool_3x3(x: jax.Array, stride: int) -> jax.Array:

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdarts.networks import kernels, layers
-from jaxdarts.networks.initial import uniform_initializer
+from jaxdarts.networks.initial import parameter, uniform_initializer
 from jaxdarts.networks.layers import Normalised, Statistics
 from jaxdarts.networks.separable import Kernels
 
@@ -57,18 +57,18 @@ class BatchNorm(nn.Module):
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
                 batch = Statistics(*map(_joined, zip(*(part.statistics for part in normalised), strict=True)))
                 if self.reads is not None:
-                    batch = Statistics(*(jnp.stack([values[row] for row in self.reads]) for values in batch))
+                    batch = Statistics(*(layers.take_rows(values, self.reads) for values in batch))
                 count = math.prod(first.shape[2:])
                 mean.value, variance.value = layers.update_running_statistics(running, batch, count)
         else:
             (x,) = parts
             assert not isinstance(x, Normalised)
-            each = x if self.reads is None else jnp.stack([x[row] for row in self.reads])
+            each = x if self.reads is None else layers.take_rows(x, self.reads)
             results = [layers.batch_norm(each, running)]
         if not self.affine:
             return results
-        scale = self.param("scale", nn.initializers.ones, shape, first.dtype)
-        bias = self.param("bias", nn.initializers.zeros, shape, first.dtype)
+        scale = parameter(self, "scale", nn.initializers.ones, shape, first.dtype)
+        bias = parameter(self, "bias", nn.initializers.zeros, shape, first.dtype)
         stops = np.cumsum([len(y) for y in results])[:-1]
         affine = zip(results, jnp.split(scale, stops), jnp.split(bias, stops), strict=True)
         return [layers.scale_and_shift(*both) for both in affine]
@@ -85,16 +85,18 @@ class PointwiseConv(nn.Module):
     edges: int = 1
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        return layers.pointwise_conv(x, self._kernel(x))
+        return layers.pointwise_conv(x, self.kernel(x))
 
-    def after_relu(self, x: jax.Array, stride: int = 1, shift: int = 0) -> Normalised:
-        """Of the ReLU of every `stride`th position from `shift` on, normalised; by a kernel (`pointwise_norm`)."""
-        return kernels.pointwise_norm(x, self._kernel(x), stride, shift)
+    def normalised(self, x: jax.Array, grid: int | None = None) -> Normalised:
+        """After a ReLU, and followed by a batch norm, by a kernel; of the sub-grid that begins there, None: of all."""
+        return kernels.pointwise_norm(x, self.kernel(x), *((1, 0) if grid is None else (2, grid)))
 
     @nn.compact
-    def _kernel(self, x: jax.Array) -> jax.Array:
+    def kernel(self, x: jax.Array) -> jax.Array:
+        """float[edges, features, C]."""
         channels = x.shape[1]
-        return self.param("kernel", uniform_initializer(channels), (self.edges, self.features, channels), x.dtype)
+        shape = (self.edges, self.features, channels)
+        return parameter(self, "kernel", uniform_initializer(channels), shape, x.dtype)
 
 
 class Conv(nn.Module):
@@ -108,7 +110,9 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.edges, *self.size, x.shape[1], self.features)
-        kernel = self.param("kernel", uniform_initializer(self.size[0] * self.size[1] * x.shape[1]), shape, x.dtype)
+        kernel = parameter(
+            self, "kernel", uniform_initializer(self.size[0] * self.size[1] * x.shape[1]), shape, x.dtype
+        )
         return layers.conv(x, kernel, self.stride)
 
 
@@ -125,7 +129,7 @@ class DenseConv(nn.Module):
             return PointwiseConv(x.shape[1], self.edges, name="conv")(x[..., :: self.stride, :: self.stride, :])
         channels = x.shape[1]
         shape = (self.edges, self.size, self.size, channels, channels)
-        kernel = self.param("kernel", uniform_initializer(self.size**2 * channels), shape, x.dtype)
+        kernel = parameter(self, "kernel", uniform_initializer(self.size**2 * channels), shape, x.dtype)
         if x.shape[0] == 1:
             return layers.shared_conv(x, kernel, self.stride)
         return layers.conv(x, kernel, (self.stride, self.stride))
@@ -142,9 +146,9 @@ class Separable(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> Kernels:
         channels = x.shape[1]
-        taps = (self.edges, channels, self.size, self.size)
-        depthwise = self.param("depthwise", uniform_initializer(self.size**2), taps, x.dtype)
-        pointwise = self.param("pointwise", uniform_initializer(channels), (self.edges, channels, channels), x.dtype)
+        taps, square = (self.edges, channels, self.size, self.size), (self.edges, channels, channels)
+        depthwise = parameter(self, "depthwise", uniform_initializer(self.size**2), taps, x.dtype)
+        pointwise = parameter(self, "pointwise", uniform_initializer(channels), square, x.dtype)
         return Kernels(depthwise, pointwise, self.dilation)
 
 
@@ -171,20 +175,23 @@ class FactorizedReduce(nn.Module):
     edges: int = 1
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        pairs = zip(self._convs(x), layers.factorized_halves(x), strict=True)
-        return jnp.concatenate([conv(half) for conv, half in pairs], axis=1)
+        pairs = zip(self.convolutions(x), layers.factorized_halves(x), strict=True)
+        return jnp.concatenate([module(half) for module, half in pairs], axis=1)
 
-    def after_relu(self, x: jax.Array) -> Normalised:
-        """Of the ReLU of x, normalised; by a kernel (`pointwise_norm`)."""
-        halves = [conv.after_relu(x, 2, shift) for shift, conv in enumerate(self._convs(x))]
+    def normalised(self, x: jax.Array) -> Normalised:
+        """After a ReLU, and followed by a batch norm, by kernels."""
+        halves = [module.normalised(x, grid) for grid, module in enumerate(self.convolutions(x))]
         return jax.tree.map(lambda *both: jnp.concatenate(both, axis=1), *halves)
 
     @nn.compact
-    def _convs(self, x: jax.Array) -> tuple[PointwiseConv, PointwiseConv]:
+    def convolutions(self, x: jax.Array) -> tuple[PointwiseConv, PointwiseConv]:
+        """Of the even and of the odd sub-grid."""
         features = x.shape[1] if self.features is None else self.features
         second = features // 2
-        first = PointwiseConv(features - second, self.edges, name="conv_1")
-        return first, PointwiseConv(second, self.edges, name="conv_2")
+        return (
+            PointwiseConv(features - second, self.edges, name="conv_1"),
+            PointwiseConv(second, self.edges, name="conv_2"),
+        )
 
 
 Direct = Callable[[jax.Array, int, int, jax.Array | None], jax.Array]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdarts.networks import layers
-from jaxdarts.networks.initial import uniform_initializer
+from jaxdarts.networks.initial import parameter, uniform_initializer
 from jaxdarts.networks.operations import BatchNorm, Conv, PointwiseConv
 
 
@@ -30,8 +30,8 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         init = uniform_initializer(x.shape[-1])
-        kernel = self.param("kernel", init, (x.shape[-1], self.features), x.dtype)
-        return x @ kernel + self.param("bias", init, (self.features,), x.dtype)[None]
+        kernel = parameter(self, "kernel", init, (x.shape[-1], self.features), x.dtype)
+        return x @ kernel + parameter(self, "bias", init, (self.features,), x.dtype)[None]
 
 
 class ResidualReduction(nn.Module):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxdarts.bilevel import compilable
 from jaxdarts.keys import run_keys
 from jaxdarts.methods.averaging import AVERAGING, averaged
 from jaxdarts.methods.base import Method, Problem, SearchState
@@ -107,7 +108,9 @@ def prepare(settings: Any, genotype: Architecture, data: Any) -> Training:
     if hasattr(settings, "averaging_patience"):
         method = method._replace(restarts=RESTARTS)
     cost = kind.cost(genotype, data, settings)
-    return Training(settings, genotype, task, method, jax.jit(method.init), Measurer(problem, data.mesh), cost)
+    return Training(
+        settings, genotype, task, method, compilable(jax.jit(method.init)), Measurer(problem, data.mesh), cost
+    )
 
 
 def experiment(training: Training, seed: int, measured: Sequence[Observer]) -> Experiment:

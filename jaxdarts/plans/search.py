@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxdarts.bilevel import Parts, set_hyperparameters
+from jaxdarts.bilevel import Parts, compilable, set_hyperparameters
 from jaxdarts.errors import InputError
 from jaxdarts.keys import run_keys
-from jaxdarts.methods import METHODS
+from jaxdarts.methods import METHODS, flat_updates
 from jaxdarts.methods.base import Candidate, Ingredients, Method, MethodEntry, Problem, SearchState
 from jaxdarts.methods.parts import alpha_schedules, describe_parts, network_options, stopping_rule, weight_schedules
 from jaxdarts.methods.relaxations import softmax
@@ -91,7 +91,7 @@ def build_search(
 def built_of(shared: Shared, members: Sequence[Any], common: Any, together: int = 1) -> Built:
     """The stage of searches that share this; arguments as of `build_search`."""
     settings, method = shared.settings, shared.method
-    jitted_init = jax.jit(method.init)
+    jitted_init = compilable(jax.jit(method.init))
     return Built(
         experiments=tuple(_experiment(shared, own, jitted_init) for own in members),
         conclude=lambda outcome: conclude(shared, outcome),
@@ -134,7 +134,7 @@ def share(
     scale = settings.alpha_init_scale if entry.learns_alpha else 0.0
     problem = Problem(space, network, task, softmax(space, scale, dtype))
     method = entry.build(Ingredients(problem, settings))
-    problem, parts = method.problem, Parts()
+    problem, parts = method.problem, Parts(flat_updates.IN_PLACE)
     # Steps and curvature have their mixed product in common.
     method = method._replace(step=parts.run(method.step))
     assert task.valid is not None

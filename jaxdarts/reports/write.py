@@ -9,10 +9,7 @@ from typing import Any
 from jaxdarts.errors import one_line_errors, shorten
 from jaxdarts.json_files import write_atomically
 from jaxdarts.paths import is_file
-from jaxdarts.reports.draw import save_cells
-from jaxdarts.reports.evaluate import render_evaluation
 from jaxdarts.reports.evaluation_record import RESULT_FILE, read_evaluation, recorded_genotype
-from jaxdarts.reports.population import render_population
 from jaxdarts.reports.run_record import (
     REPORT_FILE,
     is_population,
@@ -21,10 +18,6 @@ from jaxdarts.reports.run_record import (
     read_genotype,
     read_run,
 )
-from jaxdarts.reports.search import render_search
-from jaxdarts.reports.stages import render_stages
-from jaxdarts.reports.sweep import write_sweep_report
-from jaxdarts.reports.table import write_table_report
 from jaxdarts.runs.messages import say_error
 from jaxdarts.runs.store import run_command
 from jaxdarts.runs.sweep.states import SWEEP_FILE
@@ -48,6 +41,12 @@ def write_report(run_dir: str | Path) -> Path:
       InputError: not the folder of a run, no epoch has ended yet, or a file in it cannot be read.
       RunError: the page cannot be written.
     """
+    # Here, not above: they draw, and a command's first step should not wait for matplotlib.
+    from jaxdarts.reports.draw import save_cells
+    from jaxdarts.reports.evaluate import render_evaluation
+    from jaxdarts.reports.sweep import write_sweep_report
+    from jaxdarts.reports.table import write_table_report
+
     folder = Path(run_dir)
     if is_file(folder / SWEEP_FILE):
         return write_sweep_report(folder)
@@ -73,6 +72,10 @@ def write_report(run_dir: str | Path) -> Path:
 
 
 def _search_page(folder: Path, config: Mapping[str, Any]) -> str:
+    from jaxdarts.reports.population import render_population
+    from jaxdarts.reports.search import render_search
+    from jaxdarts.reports.stages import render_stages
+
     if is_population(config):
         return render_population(folder, config)
     return render_stages(folder, config) if is_staged(config) else render_search(read_run(folder))

@@ -13,7 +13,7 @@ import dataclasses
 import math
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdarts.bilevel import set_hyperparameters
+from jaxdarts.bilevel import Ahead, set_hyperparameters
 from jaxdarts.errors import RunError, RunInterrupted
 from jaxdarts.json_files import as_json
 from jaxdarts.methods import Change, RollBack, SearchState
@@ -216,12 +216,39 @@ class StageRun:
             print_banner(f"warning: {warning.message}", {}, self.around.stream)
         if restored is None:
             self._forget(0, [[] for _ in self.members])
-            return [member.experiment.start() for member in self.members], _Begun(), 0
+            with self._compiled_ahead(self._fresh):
+                return self._fresh(), _Begun(), 0
         self.saved_at = f"step {restored.step}"
         self.restarts = restored.extra.get("restarts", 0)
         self._forget(self.steps.calendar.epoch(restored.step), restored.extra["events"])
         totals, said = _totals_from_json(restored.extra["totals"]), restored.extra.get("said")
+        if restored.step < self.num_steps and not self.has_stopped:
+            with self._compiled_ahead(lambda: list(restored.state)):
+                pass
         return list(restored.state), _Begun(totals, float(restored.extra["seconds"]), said), restored.step
+
+    def _fresh(self) -> list[SearchState]:
+        return [member.experiment.start() for member in self.members]
+
+    @contextlib.contextmanager
+    def _compiled_ahead(self, states: Callable[[], list[SearchState]]) -> Iterator[None]:
+        """Threads compile what a first step from these states needs; everything is compiled by the end of the context.
+
+        What makes the states is compiled with it.
+        """
+        if self.built.mesh is not None or len(jax.devices()) > 1 or (self.built.together and not self.built.whole):
+            # Arguments that are split over devices, or have an axis more than is traced, need other programs.
+            yield
+            return
+
+        def first_step() -> Any:
+            carried = self.steps.join(self._scheduled(states(), 0))
+            _, new = self.steps.step(carried, self.steps.data, self._cursors(0))
+            return accumulate(accumulate(None, new)[0], new)
+
+        with Ahead() as ahead:
+            ahead.trace(first_step)
+            yield
 
     def _forget(self, epoch: int, events: Sequence[Sequence[Event]]) -> None:
         if not self.is_alone:
@@ -230,22 +257,18 @@ class StageRun:
             member.forget(epoch, own)
 
     def _like(self) -> Any:
-        return jax.eval_shape(lambda: [member.experiment.start() for member in self.members])
+        return jax.eval_shape(self._fresh)
 
     def _epoch(self, epoch: int, states: list[SearchState], step: int, begun: _Begun) -> tuple[list[SearchState], int]:
         """The rest of an epoch from `step` on, its measurements and its checkpoint."""
         began, totals, said = time.monotonic() - begun.seconds, begun.totals, begun.said
         end = self.steps.calendar.end(epoch)
         # What was set or restored is where the rest is, so that no step is compiled anew for it.
-        scheduled = [
-            set_values(state, {name: schedule(epoch) for name, schedule in member.experiment.schedules.items()})
-            for state, member in zip(states, self.members, strict=True)
-        ]
+        scheduled = self._scheduled(states, epoch)
         if said is None:
             scheduled, said = self._turn(scheduled, epoch)
         carried, totals = replicate((self.steps.join(scheduled), totals), self.built.mesh)
-        drawn = [cursors(member.experiment, epoch, self.built.mesh) for member in self.members]
-        drawn = drawn[0] if self.is_alone else drawn
+        drawn = self._cursors(epoch)
         pending: jax.Array | None = None
         while step < end:
             carried, new = self.steps.step(carried, self.steps.data, drawn)
@@ -276,6 +299,16 @@ class StageRun:
         if step < self.num_steps and not self.has_stopped and self.interrupt.now():
             raise RunInterrupted(_resume_hint(self.around, self.store, f"saved after step {step}"))
         return states, step
+
+    def _scheduled(self, states: Sequence[SearchState], epoch: int) -> list[SearchState]:
+        return [
+            set_values(state, {name: schedule(epoch) for name, schedule in member.experiment.schedules.items()})
+            for state, member in zip(states, self.members, strict=True)
+        ]
+
+    def _cursors(self, epoch: int) -> Any:
+        drawn = [cursors(member.experiment, epoch, self.built.mesh) for member in self.members]
+        return drawn[0] if self.is_alone else drawn
 
     def _turn(self, states: list[SearchState], epoch: int) -> tuple[list[SearchState], list[Mapping[str, Any]]]:
         """The states with which an epoch's steps begin, and what its records say of that."""

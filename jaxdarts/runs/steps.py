@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxdarts.bilevel import compilable
 from jaxdarts.methods.base import SearchState
 from jaxdarts.networks.layers import batch_apart
 from jaxdarts.plans.base import Built, Experiment
@@ -119,6 +120,7 @@ def _drawn_and_taken(
     valid_batch: Callable[..., Any] | None,
     whole: bool,
 ) -> Callable[..., Any]:
+    @compilable
     @jax.jit
     def draw(data: Any, cursors: Any, step: jax.Array) -> tuple[Any, Any]:
         train_cursor, valid_cursor, key = cursors
@@ -136,7 +138,7 @@ def _whole(step: Callable[..., Any]) -> Callable[..., Any]:
     """A step as one program, to which the state is donated."""
     # Without `keep_unused` JAX writes every call of a gradient out anew, without the results that are not used there.
     # With it all are calls of one function, and the compiler leaves out the same. On a CPU a step comes in parts.
-    return jax.jit(step, donate_argnums=0, keep_unused=jax.default_backend() != "cpu")
+    return compilable(jax.jit(step, donate_argnums=0, keep_unused=jax.default_backend() != "cpu"))
 
 
 def _in_turn(one: Callable[..., Any]) -> Callable[..., Any]:
@@ -197,6 +199,7 @@ def _on_first(tree: Any, count: int) -> list[Any]:
     return trees if len(jax.devices()) == 1 else jax.device_put(trees, jax.devices()[0])
 
 
+@compilable
 @jax.jit
 def accumulate(sums: Any, totals: Any) -> tuple[Any, jax.Array]:
     """The sums over an epoch's steps so far (None: no step), and a number that is finite as long as everything is."""

@@ -186,6 +186,22 @@ def test_gated_sums(nodes: int, rows: tuple[int, ...], x64: None) -> None:
     agree(ours, plain, (gates, tuple(arrays)), 1e-12)
 
 
+@built
+def test_gates_stand_where_they_are_placed(x64: None) -> None:
+    """A gate in two places, two that stand nowhere, a row that nobody takes, and a node that takes nothing."""
+    gates, *arrays = normal((6, 1), (2, 3, 5, 4, 33), (3, 3, 5, 4, 33))
+    places = np.array([[0, -1, -1, 4, -1], [-1, -1, 1, 4, -1], [-1, -1, -1, -1, -1], [3, -1, -1, -1, 0]])
+
+    def ours(gates: jax.Array, arrays: Any) -> tuple[jax.Array, Any]:
+        return kernels.mix(gates, arrays, places), ()
+
+    def plain(gates: jax.Array, arrays: Any) -> tuple[jax.Array, Any]:
+        matrix = jnp.where(places < 0, 0.0, gates[places, 0])
+        return layers.mix(matrix[:, :, None], jnp.concatenate(arrays)), ()
+
+    agree(ours, plain, (gates, tuple(arrays)), 1e-12)
+
+
 def text_pair(names: tuple[str, ...], length: int, own: bool) -> tuple[Layer, Layer]:
     """A relaxed recurrent cell over a text; of its outputs those count that are before `length`."""
 

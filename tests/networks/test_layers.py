@@ -201,3 +201,9 @@ def test_running_variance_of_one_value_is_finite() -> None:
     _, batch = layers.standardise(jnp.ones((1, 2, 1, 1, 1)))
     running = layers.update_running_statistics(Statistics(jnp.zeros((1, 2)), jnp.ones((1, 2))), batch, count=1)
     assert np.isfinite(running.variance).all()
+
+
+@pytest.mark.parametrize("rows", [[0], [2, 3, 4], [1, 1, 1], [0, 1, 2, 2, 2, 3, 3], [3, 1, 1, 0, 4], [4, 4, 2, 3]])
+def test_rows_are_taken_in_their_order(rows: list[int]) -> None:
+    x = jnp.arange(30.0).reshape(5, 3, 2)
+    np.testing.assert_array_equal(layers.take_rows(x, rows), np.asarray(x)[rows])

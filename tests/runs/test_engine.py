@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -220,3 +221,24 @@ def test_tensorboard_files_or_a_clear_error(folder: Path, monkeypatch: pytest.Mo
     pytest.importorskip("tensorboardX")
     result = run_search(config, folder / "tensorboard", stream=io.StringIO())
     assert list((result.run_dir / "tensorboard").glob("events.*"))
+
+
+def test_threads_compile_what_the_first_step_needs(folder: Path) -> None:
+    """Of what the step calls, the main thread compiles nothing; a run that is continued at its end compiles none."""
+    names = {"init", "draw", "value_and_alpha_gradient", "value_and_gradients", "apply_update", "_outer", "accumulate"}
+    compiled: dict[bool, set[str]] = {True: set(), False: set()}
+
+    def listen(event: str, duration: float, fun_name: str = "", **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            is_main = threading.current_thread() is threading.main_thread()
+            compiled[is_main] |= {name for name in names if f"({name})" in fun_name or name == fun_name}
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        run_search(tiny_config(folder, epochs=1), folder / "ahead", stream=io.StringIO())
+        assert compiled == {True: set(), False: names}
+        compiled[False].clear()
+        run_search(tiny_config(folder, epochs=1), folder / "ahead", resume=True, stream=io.StringIO())
+        assert compiled == {True: set(), False: set()}
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

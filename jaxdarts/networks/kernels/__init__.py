@@ -8,10 +8,21 @@ devices use, and what tests hold the kernels to.
 
 from __future__ import annotations
 
+from jaxdarts.networks.kernels.join import join, split
 from jaxdarts.networks.kernels.library import described, usable
 from jaxdarts.networks.kernels.mix import mix
 from jaxdarts.networks.kernels.pool import pool_norm
 from jaxdarts.networks.kernels.recurrent import read_relaxed
 from jaxdarts.networks.kernels.separable import pointwise_norm, separable_norm
 
-__all__ = ["described", "mix", "pointwise_norm", "pool_norm", "read_relaxed", "separable_norm", "usable"]
+__all__ = [
+    "described",
+    "join",
+    "mix",
+    "pointwise_norm",
+    "pool_norm",
+    "read_relaxed",
+    "separable_norm",
+    "split",
+    "usable",
+]

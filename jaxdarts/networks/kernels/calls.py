@@ -15,19 +15,25 @@ from jax.interpreters.partial_eval import dce_rules
 Result = jax.Array | jax.ShapeDtypeStruct
 
 
+def alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """All in the widest of their dtypes."""
+    dtype = jnp.result_type(*arrays)
+    return tuple(array if array.dtype == dtype else array.astype(dtype) for array in arrays)
+
+
 def call(
-    name: str, results: Sequence[Result], arguments: Sequence[jax.Array], **attributes: int
+    name: str, results: Sequence[Result], arguments: Sequence[jax.Array], **attributes: int | Sequence[int]
 ) -> tuple[jax.Array, ...]:
     """Arrays of the shapes and dtypes of `results`; floats have one dtype. Under `vmap` one member after another."""
     floats = {argument.dtype for argument in arguments if jnp.issubdtype(argument.dtype, jnp.floating)}
     assert len(floats) == 1, name
     shapes = [jax.ShapeDtypeStruct(result.shape, result.dtype) for result in results]
     function = jax.ffi.ffi_call(f"jaxdarts_{name}", shapes, vmap_method="sequential")
-    return tuple(function(*arguments, **{key: np.int64(value) for key, value in attributes.items()}))
+    return tuple(function(*arguments, **{key: np.asarray(value, np.int64)[()] for key, value in attributes.items()}))
 
 
 def call_for_wanted(
-    name: str, results: Sequence[Sequence[Result]], arguments: Sequence[jax.Array], **attributes: int
+    name: str, results: Sequence[Sequence[Result]], arguments: Sequence[jax.Array], **attributes: int | tuple[int, ...]
 ) -> tuple[jax.Array, ...]:
     """As `call`, of groups of results; the kernel leaves out the groups that nothing in the program depends on.
 

@@ -23,6 +23,8 @@ FUNCTIONS = (
     *(f"{layer}{way}{tangent}" for layer in _LAYERS for way in _WAYS for tangent in ("", "Tangent")),
     "Mix",
     "MixBack",
+    "Join",
+    "Split",
 )
 
 

@@ -2,68 +2,89 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-from jaxdarts.networks.kernels.calls import call, call_for_wanted
+from jaxdarts.networks.kernels.calls import alike, call, call_for_wanted
+
+Places: TypeAlias = tuple[tuple[int, ...], ...]
+"""N rows of R numbers: of the gate by which a node takes a row, -1 where it takes nothing of it."""
 
 
-def mix(gates: jax.Array, arrays: tuple[jax.Array, ...]) -> jax.Array:
+def mix(gates: jax.Array, arrays: tuple[jax.Array, ...], places: np.ndarray | None = None) -> jax.Array:
     """Sums over the rows of all arrays, of gates[n, r, 0] * row r: float[N, R, 1], float[.., *S] -> float[N, *S].
 
     Its own rules are reverse mode and forward over reverse. Every row is read once each way.
+
+    Args:
+      gates: float[N, R, 1]; with `places` float[M, 1].
+      arrays: R rows in all.
+      places: int[N, R], the number of the gate that stands there, -1 for 0. So a program holds no matrix of gates,
+        whose products with what places them take a third of the compiler's time.
     """
-    dtype = jnp.result_type(gates, *arrays)
-    return _mix(gates[:, :, 0].astype(dtype), tuple(array.astype(dtype) for array in arrays))
+    gates, *rest = alike(gates, *arrays)
+    if places is None:
+        places = np.arange(gates.size).reshape(gates.shape[:2])
+    return _mix(gates.reshape(-1), tuple(rest), tuple(map(tuple, places.tolist())))
 
 
-@jax.custom_vjp
-def _mix(gates: jax.Array, arrays: tuple[jax.Array, ...]) -> jax.Array:
-    return _sums(gates, arrays)
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _mix(gates: jax.Array, arrays: tuple[jax.Array, ...], places: Places) -> jax.Array:
+    return _sums(gates, arrays, places)
 
 
-@jax.custom_jvp
-def _sums(gates: jax.Array, arrays: tuple[jax.Array, ...]) -> jax.Array:
-    return call("Mix", _results(gates, arrays), (gates, *arrays), terms=1)[0]
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _sums(gates: jax.Array, arrays: tuple[jax.Array, ...], places: Places) -> jax.Array:
+    return _call_sums(gates, (gates, *arrays), places, terms=1)
 
 
 @_sums.defjvp
-def _sums_tangent(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _sums_tangent(places: Places, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     (gates, arrays), (gates_t, arrays_t) = primals, tangents
     arguments = (gates_t, *arrays, gates, *arrays_t)
-    return _sums(gates, arrays), call("Mix", _results(gates, arrays), arguments, terms=2)[0]
+    return _sums(gates, arrays, places), _call_sums(gates, arguments, places, terms=2)
 
 
-@jax.custom_jvp
-def _back(gates: jax.Array, derivatives: jax.Array, arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    return _wanted(gates, arrays, (gates, derivatives, *arrays), terms=1)
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _back(
+    gates: jax.Array, derivatives: jax.Array, arrays: tuple[jax.Array, ...], places: Places
+) -> tuple[jax.Array, ...]:
+    return _wanted(gates, arrays, (gates, derivatives, *arrays), places, terms=1)
 
 
 @_back.defjvp
-def _back_tangent(primals: Any, tangents: Any) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+def _back_tangent(places: Places, primals: Any, tangents: Any) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
     (gates, derivatives, arrays), (gates_t, derivatives_t, arrays_t) = primals, tangents
     arguments = (gates, derivatives, *arrays, gates_t, derivatives_t, *arrays_t)
-    return _back(*primals), _wanted(gates, arrays, arguments, terms=2)
+    return _back(*primals, places), _wanted(gates, arrays, arguments, places, terms=2)
 
 
-def _wanted(gates: jax.Array, arrays: tuple[jax.Array, ...], arguments: Any, terms: int) -> tuple[jax.Array, ...]:
-    return call_for_wanted("MixBack", [(gates,), arrays], arguments, terms=terms)
+def _wanted(
+    gates: jax.Array, arrays: tuple[jax.Array, ...], arguments: Any, places: Places, terms: int
+) -> tuple[jax.Array, ...]:
+    return call_for_wanted("MixBack", [(gates,), arrays], arguments, places=_flat(places), terms=terms)
 
 
-def _kept(gates: jax.Array, arrays: tuple[jax.Array, ...]) -> Any:
-    return _sums(gates, arrays), (gates, arrays)
+def _kept(gates: jax.Array, arrays: tuple[jax.Array, ...], places: Places) -> Any:
+    return _sums(gates, arrays, places), (gates, arrays)
 
 
-def _pulled_back(kept: Any, derivatives: jax.Array) -> Any:
+def _pulled_back(places: Places, kept: Any, derivatives: jax.Array) -> Any:
     gates, arrays = kept
-    dgates, *darrays = _back(gates, derivatives, arrays)
+    dgates, *darrays = _back(gates, derivatives, arrays, places)
     return dgates, tuple(darrays)
 
 
 _mix.defvjp(_kept, _pulled_back)
 
 
-def _results(gates: jax.Array, arrays: tuple[jax.Array, ...]) -> list[jax.ShapeDtypeStruct]:
-    return [jax.ShapeDtypeStruct((gates.shape[0], *arrays[0].shape[1:]), gates.dtype)]
+def _call_sums(gates: jax.Array, arguments: tuple[jax.Array, ...], places: Places, terms: int) -> jax.Array:
+    result = jax.ShapeDtypeStruct((len(places), *arguments[1].shape[1:]), gates.dtype)
+    return call("Mix", (result,), arguments, places=_flat(places), terms=terms)[0]
+
+
+def _flat(places: Places) -> tuple[int, ...]:
+    return tuple(place for row in places for place in row)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdarts.networks.kernels.calls import call_for_wanted
+from jaxdarts.networks.kernels.calls import alike, call_for_wanted
 from jaxdarts.networks.layers import Normalised, Statistics
 
 
@@ -35,9 +35,7 @@ def separable_norm(x: jax.Array, depthwise: jax.Array, pointwise: jax.Array, str
       float[R, D, ceil(H / stride), ceil(W / stride), B], and its mean and biased variance before it was normalised,
       float[R, D], through which no derivative flows.
     """
-    dtype = jnp.result_type(x, depthwise, pointwise)
-    arrays = (array.astype(dtype) for array in (x, depthwise, pointwise))
-    return _separable_norm(*arrays, _Window(stride, dilation, 0))
+    return _separable_norm(*alike(x, depthwise, pointwise), _Window(stride, dilation, 0))
 
 
 def pointwise_norm(x: jax.Array, pointwise: jax.Array, stride: int = 1, shift: int = 0) -> Normalised:
@@ -46,10 +44,9 @@ def pointwise_norm(x: jax.Array, pointwise: jax.Array, stride: int = 1, shift: i
     With stride 2 they are as many as of the even positions: for odd sizes, odd ones have zeros at the bottom and right,
     as `factorized_halves` has. Rules, arguments and results are those of `separable_norm` without depthwise kernels.
     """
-    dtype = jnp.result_type(x, pointwise)
+    x, pointwise = alike(x, pointwise)
     rows, _, channels = pointwise.shape
-    window = _Window(stride, 1, shift)
-    return _separable_norm(x.astype(dtype), jnp.ones((rows, channels, 1, 1), dtype), pointwise.astype(dtype), window)
+    return _separable_norm(x, jnp.ones((rows, channels, 1, 1), x.dtype), pointwise, _Window(stride, 1, shift))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))

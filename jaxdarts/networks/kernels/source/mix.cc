@@ -1,6 +1,8 @@
 // Gated sums: each node's sum over rows of gates times rows, where the rows lie in several arrays; and the reverse.
 //
-// A call reads every row once. Tangents are sums over twice the terms. Axes: N nodes, R rows, P entries of a row.
+// A call reads every row once. Tangents are sums over twice the terms. Where each gate stands is an attribute, so that
+// no program places them: entry [n, r] of `places` is the number of the gate by which node n takes row r, -1 for none.
+// Axes: M gates, N nodes, R rows, P entries of a row.
 
 #include "rows.h"
 #include "threads.h"
@@ -45,42 +47,54 @@ int64_t entries_of(const ffi::AnyBuffer& rows) {
   return static_cast<int64_t>(rows.element_count()) / rows.dimensions()[0];
 }
 
-// float[N, R], arrays of R rows in all; then both again as often as there are terms: float[N, P], their sum.
+using Places = ffi::Span<const int64_t>;
+
+// float[M] -> T[N * R].
 template <class T>
-void sums(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::RemainingRets& rets, int64_t terms) {
+std::vector<T> placed(const ffi::AnyBuffer& gates, Places places) {
+  const T* values = gates.typed_data<T>();
+  std::vector<T> found;
+  for (const int64_t place : places) found.push_back(place < 0 ? T(0) : values[place]);
+  return found;
+}
+
+// float[M], arrays of R rows in all; then both again as often as there are terms: float[N, P], their sum.
+template <class T>
+void sums(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::RemainingRets& rets, Places places,
+          int64_t terms) {
   const size_t each = args.size() / terms;
   const ffi::AnyBuffer result = **rets.get<ffi::AnyBuffer>(0);
   const int nodes = static_cast<int>(result.dimensions()[0]);
   const int64_t entries = entries_of(result);
   const auto to = rows_of<T>(rets, 0, 1, entries);
-  std::vector<const T*> gates;
+  std::vector<std::vector<T>> gates;
   std::vector<std::vector<T*>> from;
   for (int64_t term = 0; term < terms; ++term) {
-    gates.push_back(args.get<ffi::AnyBuffer>(term * each)->typed_data<T>());
+    gates.push_back(placed<T>(*args.get<ffi::AnyBuffer>(term * each), places));
     from.push_back(rows_of<T>(args, term * each + 1, (term + 1) * each, entries));
   }
   in_parts<T>(threads, entries, [&](int64_t, int64_t start, int64_t stop) {
     for (int64_t term = 0; term < terms; ++term) {
       const int count = static_cast<int>(from[term].size());
-      multiply<T>(to.data(), gates[term], count, 1, from[term].data(), nodes, count, start, stop, term > 0);
+      multiply<T>(to.data(), gates[term].data(), count, 1, from[term].data(), nodes, count, start, stop, term > 0);
     }
   });
 }
 
-// float[N, R], derivatives float[N, P], arrays of R rows in all; with terms 2 their tangents in the same order. Gives
+// float[M], derivatives float[N, P], arrays of R rows in all; with terms 2 their tangents in the same order. Gives
 // the derivatives of the gates and of the arrays, or their tangents; bits of `wanted` say which of the two.
 template <class T>
-void back(
-    const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::RemainingRets& rets, int64_t terms, int64_t wanted) {
+void back(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::RemainingRets& rets, Places places,
+          int64_t terms, int64_t wanted) {
   const bool of_gates = wanted & 1, of_arrays = wanted & 2;
   const size_t each = args.size() / terms;
   const ffi::AnyBuffer derivatives = *args.get<ffi::AnyBuffer>(1);
   const int nodes = static_cast<int>(derivatives.dimensions()[0]);
   const int64_t entries = entries_of(derivatives);
-  std::vector<const T*> gates;
+  std::vector<std::vector<T>> gates;
   std::vector<std::vector<T*>> dy, from;
   for (int64_t term = 0; term < terms; ++term) {
-    gates.push_back(args.get<ffi::AnyBuffer>(term * each)->typed_data<T>());
+    gates.push_back(placed<T>(*args.get<ffi::AnyBuffer>(term * each), places));
     dy.push_back(rows_of<T>(args, term * each + 1, term * each + 2, entries));
     from.push_back(rows_of<T>(args, term * each + 2, (term + 1) * each, entries));
   }
@@ -91,15 +105,18 @@ void back(
     for (int64_t term = 0; term < terms; ++term) {
       // Of a product's tangent, one factor is a tangent and the other not.
       const auto& d = dy[terms - 1 - term];
-      if (of_arrays) multiply<T>(to.data(), gates[term], 1, count, d.data(), count, nodes, start, stop, term > 0);
+      if (of_arrays) multiply<T>(to.data(), gates[term].data(), 1, count, d.data(), count, nodes, start, stop, term > 0);
       if (of_gates) products<T>(found.data() + part * size, count, d.data(), from[term].data(), nodes, count, start, stop);
     }
   });
   if (!of_gates) return;
-  T* dgates = (*rets.get<ffi::AnyBuffer>(0))->typed_data<T>();
-  std::fill_n(dgates, size, T(0));
+  std::vector<T> sum(size, T(0));
   for (int64_t part = 0; part < parts(entries); ++part)
-    for (int place = 0; place < size; ++place) dgates[place] += found[part * size + place];
+    for (int place = 0; place < size; ++place) sum[place] += found[part * size + place];
+  const ffi::AnyBuffer dgates = **rets.get<ffi::AnyBuffer>(0);
+  std::fill_n(dgates.typed_data<T>(), dgates.element_count(), T(0));
+  for (int place = 0; place < size; ++place)
+    if (places[place] >= 0) dgates.typed_data<T>()[places[place]] += sum[place];
 }
 
 template <class F>
@@ -111,16 +128,23 @@ ffi::Error of_type(const ffi::RemainingArgs& args, F run) {
   return ffi::Error::Success();
 }
 
-ffi::Error forward(ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t terms) {
-  return of_type(args, [&](auto kind) { sums<decltype(kind)>(threads, args, rets, terms); });
+ffi::Error forward(
+    ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, Places places, int64_t terms) {
+  return of_type(args, [&](auto kind) { sums<decltype(kind)>(threads, args, rets, places, terms); });
 }
 
-ffi::Error backward(
-    ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t terms, int64_t wanted) {
-  return of_type(args, [&](auto kind) { back<decltype(kind)>(threads, args, rets, terms, wanted); });
+ffi::Error backward(ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, Places places,
+                    int64_t terms, int64_t wanted) {
+  return of_type(args, [&](auto kind) { back<decltype(kind)>(threads, args, rets, places, terms, wanted); });
 }
 
-#define BINDING ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<int64_t>("terms")
+#define BINDING                       \
+  ffi::Ffi::Bind()                    \
+      .Ctx<ffi::ThreadPool>()         \
+      .RemainingArgs()                \
+      .RemainingRets()                \
+      .Attr<jaxdarts::Places>("places") \
+      .Attr<int64_t>("terms")
 
 }  // namespace
 }  // namespace jaxdarts
