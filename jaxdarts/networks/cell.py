@@ -174,13 +174,18 @@ class Cell(nn.Module):
             rows += [count + row for one in placed for row in one.rows]
             count += outputs.shape[0]
         nodes = sorted({self.plan.connections[member].node for member in members})
-        places = np.full((len(nodes), count), -1)
+        where = np.zeros((len(self.plan.connections), len(nodes), count), bool)
         for member, row in zip(members, rows, strict=True):
-            places[nodes.index(self.plan.connections[member].node), row] = member
+            where[member, nodes.index(self.plan.connections[member].node), row] = True
         if self.plan.passes or self.plan.constants:
             gates = gates[: len(self.plan.connections)]
         arrays = tuple(outputs for outputs, _ in results)
-        sums = kernels.mix(gates, arrays, places) if with_kernel else layers.mix(_placed(gates, places), *arrays)
+        if not with_kernel:
+            sums = layers.mix(_placed(gates, where), *arrays)
+        elif where.sum(axis=0).max() > 1:  # a node takes a row by several gates: an auxiliary skip beside a skip
+            sums = kernels.mix(_placed(gates, where), arrays)
+        else:
+            sums = kernels.mix(gates, arrays, np.where(where.any(axis=0), where.argmax(axis=0), -1))
         for index, node in enumerate(nodes):
             yield node, sums[index]
 
@@ -222,8 +227,7 @@ class Cell(nn.Module):
         return jnp.zeros((channels, -(-height // stride), -(-width // stride), batch), cell_input.dtype)
 
 
-def _placed(gates: jax.Array, places: np.ndarray) -> jax.Array:
-    """float[M, B or 1], int[N, R] of gates' numbers, -1 for 0 -> float[N, R, B or 1]."""
-    where = places == np.arange(len(gates))[:, None, None]
+def _placed(gates: jax.Array, where: np.ndarray) -> jax.Array:
+    """float[M, B or 1], bool[M, N, R] -> float[N, R, B or 1]."""
     # It only places gates, but at default precision a GPU would shorten them to ten bits.
     return jnp.einsum("mb,mnr->nrb", gates, jnp.asarray(where, gates.dtype), precision=jax.lax.Precision.HIGHEST)
