@@ -1,6 +1,6 @@
 """What is differentiated through what: bi-level problems, hypergradients, and the optimisers of w and alpha."""
 
-from jaxdarts.bilevel.ahead import Ahead, compilable
+from jaxdarts.bilevel.ahead import Ahead, compilable, run_program
 from jaxdarts.bilevel.beta_decay import (
     BETA_DECAY_PENALTIES,
     add_beta_decay,
@@ -61,6 +61,7 @@ __all__ = [
     "part",
     "published_difference",
     "resting",
+    "run_program",
     "set_hyperparameters",
     "unrolled",
     "value_and_gradients",

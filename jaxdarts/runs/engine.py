@@ -14,6 +14,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdarts.bilevel import Ahead, set_hyperparameters
+from jaxdarts.bilevel import Ahead, run_program, set_hyperparameters
 from jaxdarts.errors import RunError, RunInterrupted
 from jaxdarts.json_files import as_json
 from jaxdarts.methods import Change, RollBack, SearchState
@@ -243,7 +244,8 @@ class StageRun:
 
         def first_step() -> Any:
             carried = self.steps.join(self._scheduled(states(), 0))
-            _, new = self.steps.step(carried, self.steps.data, self._cursors(0))
+            step = partial(run_program, self.steps.step) if self.built.whole and self.is_alone else self.steps.step
+            _, new = step(carried, self.steps.data, self._cursors(0))
             return accumulate(accumulate(None, new)[0], new)
 
         with Ahead() as ahead:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxdarts.bilevel import compilable
+from jaxdarts.bilevel import compilable, run_program
 from jaxdarts.methods.base import SearchState
 from jaxdarts.networks.layers import batch_apart
 from jaxdarts.plans.base import Built, Experiment
@@ -138,7 +138,7 @@ def _whole(step: Callable[..., Any]) -> Callable[..., Any]:
     """A step as one program, to which the state is donated."""
     # Without `keep_unused` JAX writes every call of a gradient out anew, without the results that are not used there.
     # With it all are calls of one function, and the compiler leaves out the same. On a CPU a step comes in parts.
-    return compilable(jax.jit(step, donate_argnums=0, keep_unused=jax.default_backend() != "cpu"))
+    return jax.jit(step, donate_argnums=0, keep_unused=jax.default_backend() != "cpu")
 
 
 def _in_turn(one: Callable[..., Any]) -> Callable[..., Any]:
@@ -164,7 +164,7 @@ def _side_by_side(
         return lambda state, data, cursors: all_at_once(state, data, stack(cursors))
     if len(devices) < 2:
         jitted = _whole(all_at_once)
-        return lambda state, data, cursors: jitted(state, data, stack(cursors))
+        return lambda state, data, cursors: run_program(jitted, state, data, stack(cursors))
     mesh, split, copied = _mesh_of(devices), P(_AXIS), P()
     sharded = jax.shard_map(all_at_once, mesh=mesh, in_specs=(split, copied, split), out_specs=split, check_vma=False)
     jitted = _whole(sharded)
@@ -172,7 +172,7 @@ def _side_by_side(
     def placed(state: Any, data: Any, cursors: Any) -> Any:
         # Does nothing to what lies there already: all but the cursors and, at the start of an epoch, the state.
         state, cursors = jax.device_put((state, stack(cursors)), NamedSharding(mesh, split))
-        return jitted(state, data, cursors)
+        return run_program(jitted, state, data, cursors)
 
     return placed
 
