@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.custom_derivatives import SymbolicZero
 
-from jaxdarts.networks.kernels.calls import call
+from jaxdarts.networks.kernels.calls import call, call_for_wanted
 
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "identity")
 """What the kernel knows, in its order."""
@@ -109,64 +108,46 @@ def _forward_tangent(settings, primals, tangents):  # type: ignore[no-untyped-de
     return found, (tangent[0], tangent[1], jnp.zeros_like(means), tangent[2])
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-def _backward(moved, fixed, kept, derivatives, settings, of_kernels):  # type: ignore[no-untyped-def]
-    """The derivatives in `moved`, those in the kernels only where they are wanted."""
-    arguments = (*_arguments(moved, fixed), *kept, derivatives)
-    found = _call("Backward", _shapes(moved, of_kernels), arguments, settings, of_kernels)
-    return _in_order(found, moved)
+@partial(jax.custom_jvp, nondiff_argnums=(4,))
+def _backward(moved, fixed, kept, derivatives, settings):  # type: ignore[no-untyped-def]
+    """The derivatives in `moved`; those in the kernels, which take a third of the time, only where they are wanted."""
+    return _wanted("Backward", moved, (*_arguments(moved, fixed), *kept, derivatives), settings)
 
 
 @_backward.defjvp
-def _backward_tangent(settings, of_kernels, primals, tangents):  # type: ignore[no-untyped-def]
+def _backward_tangent(settings, primals, tangents):  # type: ignore[no-untyped-def]
     moved, fixed, kept, derivatives = primals
     moved_t, _, kept_t, derivatives_t = tangents
     arguments = (*_arguments(moved, fixed), *kept, derivatives, *moved_t, *kept_t, derivatives_t)
-    found = list(_call("BackwardTangent", _shapes(moved, False), arguments, settings))
-    if of_kernels:
-        # By a call of its own, which goes when nothing depends on it: products with the rows of alpha need it not.
-        found.append(_call("BackwardTangent", _shapes(moved, True), arguments, settings, True)[-1])
-    return _backward(*primals, settings, of_kernels), _in_order(found, moved)
+    return _backward(*primals, settings), _wanted("BackwardTangent", moved, arguments, settings)
 
 
-def _shapes(moved: Any, of_kernels: bool) -> list[tuple[int, ...]]:
-    inputs, hidden, kernels, shares = (array.shape for array in moved)
-    return [inputs, hidden, shares, *([kernels] if of_kernels else [])]
-
-
-def _in_order(found: Sequence[jax.Array], moved: Any) -> tuple[jax.Array, ...]:
-    inputs, hidden, shares, *kernels = found
-    return inputs, hidden, kernels[0] if kernels else jnp.zeros_like(moved[2]), shares
+def _wanted(name: str, moved: Any, arguments: Sequence[jax.Array], settings: _Settings) -> tuple[jax.Array, ...]:
+    inputs, hidden, kernels, shares = moved
+    groups = [(inputs, hidden, shares), (kernels,)]
+    of = call_for_wanted(f"Recurrent{name}", groups, arguments, **settings._asdict())
+    return of[0], of[1], of[3], of[2]
 
 
 def _call(
-    name: str,
-    shapes: Sequence[tuple[int, ...]],
-    arguments: Sequence[jax.Array],
-    settings: _Settings,
-    more: bool = False,
+    name: str, shapes: Sequence[tuple[int, ...]], arguments: Sequence[jax.Array], settings: _Settings
 ) -> tuple[jax.Array, ...]:
     results = [jax.ShapeDtypeStruct(shape, arguments[0].dtype) for shape in shapes]
-    return call(f"Recurrent{name}", results, arguments, used=settings.used, own=settings.own, kernels=more)
+    return call(f"Recurrent{name}", results, arguments, **settings._asdict(), wanted=0)
 
 
 def _kept(inputs, hidden, kernels, keep, shares, moments, length, settings):  # type: ignore[no-untyped-def]
-    moved = tuple(argument.value for argument in (inputs, hidden, kernels, shares))
-    fixed = tuple(argument.value for argument in (keep, moments, length))
+    moved, fixed = (inputs, hidden, kernels, shares), (keep, moments, length)
     found = outputs, states, _, variances = _forward(moved, fixed, settings)
-    # Which derivatives are wanted is known only here: told by the structure of what is kept.
-    return found, (moved, fixed, (outputs, states, variances), () if kernels.perturbed else None)
+    return found, (moved, fixed, (outputs, states, variances))
 
 
 def _pulled_back(settings: _Settings, kept: Any, cotangents: Any) -> Any:
-    moved, fixed, results, of_kernels = kept
-    derivatives = cotangents[0]
-    if isinstance(derivatives, SymbolicZero):
-        derivatives = jnp.zeros(derivatives.shape, derivatives.dtype)
-    inputs, hidden, kernels, shares = _backward(moved, fixed, results, derivatives, settings, of_kernels is not None)
+    moved, fixed, results = kept
+    inputs, hidden, kernels, shares = _backward(moved, fixed, results, cotangents[0], settings)
     keep, moments, length = fixed
     nothing = np.zeros(length.shape, jax.dtypes.float0)
     return inputs, hidden, kernels, jnp.zeros_like(keep), shares, jnp.zeros_like(moments), nothing
 
 
-_read.defvjp(_kept, _pulled_back, symbolic_zeros=True)
+_read.defvjp(_kept, _pulled_back)

@@ -287,10 +287,11 @@ struct Cell {
 enum Kind { kForward, kForwardTangent, kBackward, kBackwardTangent };
 
 // What is read comes in the order of `Pass`, with the mask after the kernels and given moments (two rows) and the length
-// after the shares; then the derivative of the outputs; then the tangents of all but mask, moments and length.
+// after the shares; then the derivative of the outputs; then the tangents of all but mask, moments and length. Of the
+// derivatives, the lowest bit of `wanted` asks for those in x, the hidden state and the shares, the next for the kernels'.
 template <class T, Kind kind>
 void run(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::RemainingRets& rets, int64_t used, int64_t own,
-         int64_t kernels) {
+         int64_t wanted) {
   constexpr bool tangent = kind == kForwardTangent || kind == kBackwardTangent, back = kind >= kBackward;
   const auto in = [&](size_t index) -> const T* { return args.get<ffi::AnyBuffer>(index)->typed_data<T>(); };
   const auto out = [&](size_t index) { return (*rets.get<ffi::AnyBuffer>(index))->template typed_data<T>(); };
@@ -318,25 +319,31 @@ void run(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::Remainin
       cell.template forward<true>(at, t, out(0), out(1), nullptr, out(2));
     } else {
       if constexpr (tangent) t.outputs = in(n + 4), t.states = in(n + 5), t.variances = in(n + 6);
-      cell.template backward<tangent>(
-          at, t, in(10), in(tangent ? n + 7 : 10), out(0), out(1), out(2), kernels ? out(3) : nullptr);
+      // Those in the kernels may be wanted alone.
+      const bool others = wanted & 1;
+      std::vector<T> room(others ? 0 : (2 * steps + 1) * cell.entries() + cell.rows() * kActivations);
+      T* dx = others ? out(0) : room.data();
+      T* dhidden = others ? out(1) : dx + 2 * steps * cell.entries();
+      T* dshares = others ? out(2) : dhidden + cell.entries();
+      T* dkernels = wanted & 2 ? out(others ? 3 : 0) : nullptr;
+      cell.template backward<tangent>(at, t, in(10), in(tangent ? n + 7 : 10), dx, dhidden, dshares, dkernels);
     }
   }
 }
 
 template <Kind kind>
 ffi::Error handle(ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, int64_t used, int64_t own,
-                  int64_t kernels) {
+                  int64_t wanted) {
   const auto type = args.get<ffi::AnyBuffer>(0)->element_type();
-  if (type == ffi::F32) run<float, kind>(threads, args, rets, used, own, kernels);
-  else if (type == ffi::F64) run<double, kind>(threads, args, rets, used, own, kernels);
+  if (type == ffi::F32) run<float, kind>(threads, args, rets, used, own, wanted);
+  else if (type == ffi::F64) run<double, kind>(threads, args, rets, used, own, wanted);
   else return ffi::Error::InvalidArgument("recurrent: float32 or float64");
   return ffi::Error::Success();
 }
 
 #define BINDING                                                                                                       \
   ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().RemainingArgs().RemainingRets().Attr<int64_t>("used").Attr<int64_t>("own") \
-      .Attr<int64_t>("kernels")
+      .Attr<int64_t>("wanted")
 
 }  // namespace
 }  // namespace jaxdarts
