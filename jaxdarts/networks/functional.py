@@ -60,10 +60,9 @@ def relaxed_network(
         space = module.space
         weights = Weights({cell: jnp.zeros(space.alpha_shape(cell), dtype) for cell in space.cell_types})
         images = jnp.zeros((1, *image_shape), dtype)
-        # Not rematerialised: numbers from the pool must not leave the trace of one cell for another's. As in training,
-        # since what kernels compute is traced sooner; nothing of it is run.
+        # Not rematerialised: numbers from the pool must not leave the trace of one cell for another's.
         with one_pool(key):
-            variables = module.clone(remat=0).init(key, images, weights, train=True)
+            variables = module.clone(remat=0).init(key, images, weights)
         return variables["params"], variables.get("batch_stats", {})
 
     def apply(
