@@ -368,10 +368,9 @@ def _relaxed(
     def example(size: int) -> Batch:
         return Batch(jnp.zeros((size, *dataset.image_shape), dtype), jnp.zeros(size, jnp.int32))
 
-    first = network(0)
-    named = {"off": 0, "on": len(first.module.blocks)}
     if settings.remat == "auto":
-        return network(cells_to_rematerialise(first, dataset.image_shape, example, loss, together))
+        return network(cells_to_rematerialise(network, dataset.image_shape, example, loss, together))
+    named = {"off": 0, "on": len(network(0).module.blocks)}
     return network(named[settings.remat] if settings.remat in named else int(settings.remat))
 
 

@@ -24,35 +24,48 @@ CPU_BYTES = 8e9
 
 
 def cells_to_rematerialise(
-    network: Network, image_shape: tuple[int, int, int], batch: Callable[[int], Any], loss: Any, batch_size: int
+    network: Callable[[int], Network],
+    image_shape: tuple[int, int, int],
+    batch: Callable[[int], Any],
+    loss: Any,
+    batch_size: int,
 ) -> int:
     """The fewest first blocks to rematerialise so that a gradient stays below three quarters of the device's memory.
 
-    On a CPU also below `CPU_BYTES`. A block is taken to keep in proportion to its image positions times channels.
+    On a CPU also below `CPU_BYTES`. A block is taken to keep in proportion to its image positions times channels,
+    beside what goes into it, which is kept anyway.
 
     Args:
-      network: whose module is a Supernet.
+      network: blocks that are rematerialised -> a network whose module is a Supernet.
       image_shape: height, width, channels.
       batch: size -> a batch; it is only traced.
       loss: of the task.
       batch_size: images that share one memory.
 
-    Cost: for large settings one tracing of the network, some seconds.
+    Cost: for large settings one tracing of the network, some seconds, and one more where it doesn't fit.
     """
     height, width, _ = image_shape
-    supernet = network.module
+    whole = network(0)
+    supernet = whole.module
     if batch_size * height * width * supernet.channels * len(supernet.blocks) <= SMALL:
         return 0
     memory = memory_bytes()
     limit = math.inf if memory is None else 0.75 * memory
     if jax.default_backend() == "cpu":
         limit = min(limit, CPU_BYTES)
-    needed = PROGRAM_OVER_KEPT * kept_bytes(network, supernet.space, lambda: batch(batch_size), loss)
     weights = _block_weights(supernet)
-    for cells in range(len(weights)):
+
+    def needed(which: Network) -> float:
+        return PROGRAM_OVER_KEPT * kept_bytes(which, supernet.space, lambda: batch(batch_size), loss)
+
+    everything = needed(whole)
+    if everything <= limit:
+        return 0
+    anyway = needed(network(len(weights)))
+    for cells in range(1, len(weights)):
         # Cells that are computed again come last in the backward pass, one at a time, when the others have gone.
         most = max([sum(weights[cells:]), *weights[:cells]])
-        if needed * most / sum(weights) <= limit:
+        if anyway + (everything - anyway) * most / sum(weights) <= limit:
             return cells
     return len(weights)
 
