@@ -59,10 +59,9 @@ def relaxed_network(
     def init(key: jax.Array) -> tuple[Any, Any]:
         space = module.space
         weights = Weights({cell: jnp.zeros(space.alpha_shape(cell), dtype) for cell in space.cell_types})
-        images = jnp.zeros((1, *image_shape), dtype)
         # Not rematerialised: numbers from the pool must not leave the trace of one cell for another's.
         with one_pool(key):
-            variables = module.clone(remat=0).init(key, images, weights)
+            variables = module.clone(remat=0).init(key, jnp.zeros((1, *image_shape), dtype), weights)
         return variables["params"], variables.get("batch_stats", {})
 
     def apply(
