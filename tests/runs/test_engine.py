@@ -10,6 +10,7 @@ import signal
 import threading
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from jaxdarts.bilevel import HYPERGRADIENTS
+from jaxdarts.bilevel import HYPERGRADIENTS, ahead
 from jaxdarts.errors import InputError, RunError, RunInterrupted
 from jaxdarts.json_files import read_lines as read_metrics
 from jaxdarts.methods.parts import weight_schedules
@@ -223,8 +224,11 @@ def test_tensorboard_files_or_a_clear_error(folder: Path, monkeypatch: pytest.Mo
     assert list((result.run_dir / "tensorboard").glob("events.*"))
 
 
-def test_threads_compile_what_the_first_step_needs(folder: Path) -> None:
+def test_threads_compile_what_the_first_step_needs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what the step calls, the main thread compiles nothing; a run that is continued at its end compiles none."""
+    # As in a fresh process: tests before this one may have compiled programs that all searches share.
+    jax.clear_caches()
+    monkeypatch.setattr(ahead, "_begun", WeakKeyDictionary())
     names = {"init", "draw", "value_and_alpha_gradient", "value_and_gradients", "apply_update", "_outer", "accumulate"}
     compiled: dict[bool, set[str]] = {True: set(), False: set()}
 
