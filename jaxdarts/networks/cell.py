@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,7 @@ class Cell(nn.Module):
         inputs = self.plan.num_inputs
         active = self.channels // self.plan.parts
         states = [last] if inputs == 1 else self._preprocess(before, last, train)
+        noise = self._noise(states[0][:active], key, train)
         incoming: list[list[jax.Array]] = [[] for _ in range(self.plan.num_nodes)]
         passing: list[list[jax.Array]] = [[] for _ in range(self.plan.num_nodes)]
         for source in range(self.plan.num_nodes + inputs):
@@ -70,7 +72,7 @@ class Cell(nn.Module):
                     state = layers.shuffle_channels(whole, self.plan.parts)
                 states.append(self._with_constants(source - inputs, state, gates))
             state = states[source] if self.plan.parts == 1 else states[source][:active]
-            results = [one for one in self._outputs(source, state, train, key, skip_dropout) if one[1]]
+            results = [one for one in self._outputs(source, state, train, noise, key, skip_dropout) if one[1]]
             # A kernel reads all arrays in one pass.
             together = gates.shape[-1] == 1 and kernels.usable(state.dtype, self.platform)
             for some in [results] if together and results else [[one] for one in results]:
@@ -93,7 +95,13 @@ class Cell(nn.Module):
         return [row for rows in results for row in rows]
 
     def _outputs(
-        self, source: int, state: jax.Array, train: bool, key: jax.Array | None, skip_dropout: jax.Array | None
+        self,
+        source: int,
+        state: jax.Array,
+        train: bool,
+        noise: Mapping[tuple[int, ...], jax.Array],
+        key: jax.Array | None,
+        skip_dropout: jax.Array | None,
     ) -> Iterator[tuple[jax.Array, list[Rows]]]:
         """What every group that reads a state computes: arrays float[rows, C, H', W', B] and whose rows they are."""
         stride = self._stride(source)
@@ -102,11 +110,12 @@ class Cell(nn.Module):
         with_kernels = train and kernels.usable(state.dtype, self.platform)
         for group in groups:
             normalised = group.operation.normalise and self.normalise_pools
-            if normalised and with_kernels and group.operation.kernel is not None:
+            if group.operation.random:
+                yield noise[group.members], [place(group, len(group.members))]
+            elif normalised and with_kernels and group.operation.kernel is not None:
                 direct[group.name] = group.operation.kernel(state[None])
             elif group.operation.direct is not None and not group.operation.layers:
-                key_here = self._key(key, group, train)
-                result = group.operation.direct(state, stride, len(group.members), key_here)
+                result = group.operation.direct(state, stride)
                 if group.operation.drops and skip_dropout is not None and key is not None:
                     own = jax.random.fold_in(key, group.members[0])
                     shape = (len(group.members), *result.shape[1:])
@@ -211,20 +220,34 @@ class Cell(nn.Module):
     def _stride(self, source: int) -> int:
         return 2 if self.reduction and source < self.plan.num_inputs else 1
 
-    def _key(self, key: jax.Array | None, group: Group, train: bool) -> jax.Array | None:
-        if not group.operation.random:
-            return None
-        if key is None:
-            if train and not self.is_initializing():
-                raise InputError(f"key: a network with the operation {group.name!r} needs a random key in training")
-            return None
-        return jax.random.fold_in(key, group.members[0])
+    def _noise(self, cell_input: jax.Array, key: jax.Array | None, train: bool) -> dict[tuple[int, ...], jax.Array]:
+        """By their members what the groups of random operations draw, float[members, C, H', W', B], a key a group."""
+        sources = range(self.plan.num_nodes + self.plan.num_inputs)
+        groups = [group for source in sources for group in self.plan.groups(source, self._stride(source))]
+        groups = [group for group in groups if group.operation.random]
+        if not groups:
+            return {}
+        if key is None and train and not self.is_initializing():
+            raise InputError(f"key: a network with the operation {groups[0].name!r} needs a random key in training")
+        own = [jax.random.key(0) if key is None else jax.random.fold_in(key, group.members[0]) for group in groups]
+        shape = self._node_shape(cell_input)
+        largest = max(len(group.members) for group in groups) * math.prod(shape)
+        # By one generator, of numbers in a line: to compile one for each group took 40 s in a search of S4, and one of
+        # five axes takes five times as long. JAX draws the same numbers however long the line is and of whatever axes.
+        drawn = jax.vmap(lambda one: jax.random.normal(one, (largest,), cell_input.dtype))(jnp.stack(own))
+        return {
+            group.members: numbers[: len(group.members) * math.prod(shape)].reshape(-1, *shape)
+            for group, numbers in zip(groups, drawn, strict=True)
+        }
 
     def _nothing(self, cell_input: jax.Array) -> jax.Array:
         """The state of a node that only `none` leads to."""
+        return jnp.zeros(self._node_shape(cell_input), cell_input.dtype)
+
+    def _node_shape(self, cell_input: jax.Array) -> tuple[int, ...]:
         channels, height, width, batch = cell_input.shape
         stride = 2 if self.reduction else 1
-        return jnp.zeros((channels, -(-height // stride), -(-width // stride), batch), cell_input.dtype)
+        return channels, -(-height // stride), -(-width // stride), batch
 
 
 def _placed(gates: jax.Array, where: np.ndarray) -> jax.Array:

@@ -313,7 +313,8 @@ def keep_mask(
 ) -> jax.Array:
     """0 with probability `drop`, else 1 / (1 - drop)."""
     keep = 1 - jnp.asarray(drop, dtype)
-    return jax.random.bernoulli(key, keep, shape).astype(dtype) / keep
+    # In a line, as arrays of five axes take five times as long to compile; JAX draws the same numbers.
+    return jax.random.bernoulli(key, keep, (math.prod(shape),)).reshape(shape).astype(dtype) / keep
 
 
 def _windows(x: jax.Array, axis: int, stride: int, fill: float) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -194,8 +194,8 @@ class FactorizedReduce(nn.Module):
         )
 
 
-Direct = Callable[[jax.Array, int, int, jax.Array | None], jax.Array]
-"""(state float[C, H, W, B], stride, edges, key) -> float[1 or edges, C, H', W', B]; 1 if all edges get the same."""
+Direct = Callable[[jax.Array, int], jax.Array]
+"""(state float[C, H, W, B], stride) -> float[1, C, H', W', B], the same for all edges."""
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Operation:
       direct: where there are no layers, a function without parameters; None: contributes nothing.
       normalise: `direct` is followed by a batch norm in the search network (never affine).
       kernel: `direct` and that batch norm in training, where kernels are usable, of float[1, C, H, W, B].
-      random: `direct` needs a key.
+      random: instead of all that, every edge gets standard normal values of its own, which the cell draws.
       drops: in training a network may drop elements of the result at random, for each edge its own.
     """
 
@@ -238,23 +238,17 @@ def _strip(stride: int) -> Operation:
 
 def _skip(stride: int) -> Operation:
     """The identity, or a factorised reduction where the edge has stride 2."""
-    return Operation((FactorizedReduce,)) if stride == 2 else Operation(direct=lambda x, *_: x[None], drops=True)
+    return Operation((FactorizedReduce,)) if stride == 2 else Operation(direct=lambda x, _: x[None], drops=True)
 
 
 def _pool(pool: Callable[[jax.Array, int], jax.Array], largest: bool, stride: int) -> Operation:
     normalised = partial(kernels.pool_norm, stride=stride, largest=largest)
-    return Operation(direct=lambda x, stride, *_: pool(x, stride)[None], normalise=True, kernel=normalised)
+    return Operation(direct=lambda x, stride: pool(x, stride)[None], normalise=True, kernel=normalised)
 
 
 def _noise(stride: int) -> Operation:
     """Standard normal values that ignore the input, in evaluation too (space S4)."""
-
-    def draw(x: jax.Array, stride: int, edges: int, key: jax.Array | None) -> jax.Array:
-        channels, height, width, batch = x.shape
-        shape = (edges, channels, -(-height // stride), -(-width // stride), batch)
-        return jax.random.normal(jax.random.key(0) if key is None else key, shape, x.dtype)
-
-    return Operation(direct=draw, random=True)
+    return Operation(random=True)
 
 
 def _nothing(stride: int) -> Operation:

@@ -218,3 +218,21 @@ def test_noise() -> None:
     np.testing.assert_array_equal(train(net, variables, 0 * x)[0], first)
     with pytest.raises(InputError, match="noise.*needs a random key"):
         train(net, variables, x, key=None)
+
+
+def test_every_group_of_noise_has_a_key_of_its_own() -> None:
+    """Whatever one generator draws for all groups: the numbers are those of the group's key alone."""
+    connections = [Connection(node, source, "noise") for node, source in [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1)]]
+    nodes = [connection.node for connection in connections]
+    net = Cell(CellPlan(3, tuple(connections), (2, 3, 4)), CHANNELS, True, False, False, True)
+    x = images()
+    gates = jnp.asarray(10.0 ** np.arange(len(connections)))[:, None]
+    variables = net.init(KEY, x, x, gates, True, KEY)
+    y = net.apply(variables, x, x, gates, True, KEY, mutable=["batch_stats"])[0]
+    shape = (CHANNELS, 3, 3, BATCH)
+    expected = np.zeros((3, *shape))
+    for members in ((0, 2, 3), (1, 4)):
+        drawn = jax.random.normal(jax.random.fold_in(KEY, members[0]), (len(members), *shape))
+        for member, values in zip(members, drawn, strict=True):
+            expected[nodes[member]] += 10.0**member * values
+    np.testing.assert_allclose(y.reshape(3, *shape), expected, rtol=1e-5)
