@@ -211,7 +211,7 @@ def kernel_cases(shape: Shape, options: Options) -> Iterator[Case]:
             "XLA": lambda x, pool=pool: layers.standardise(pool(x[0], 1)[None])[0],
         }
         yield Case(f"{name} pool, batch norm", forms, (random(0, 1, channels, image, image, batch),))
-    forms = {"kernel": lambda gates, x: kernels.mix(gates, (x,)), "XLA": layers.mix}
+    forms = {"kernel": lambda gates, x: jnp.stack(kernels.mix(gates, (x,))), "XLA": layers.mix}
     outputs = random(1, options.rows, channels, image, image, batch)
     yield Case("gated sums", forms, (random(0, options.rows, options.rows, 1), outputs))
 

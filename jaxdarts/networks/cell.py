@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxdarts.errors import InputError
 from jaxdarts.networks import kernels, layers
@@ -89,7 +90,7 @@ class Cell(nn.Module):
         pairs = zip(modules, (before, last), strict=True)
         norm = BatchNorm(2, self.affine, name="preprocess_norm")
         if train and kernels.usable(last.dtype, self.platform):
-            results = norm([module.normalised(x[None]) for module, x in pairs], train)
+            results = norm([module.normalised(lax.expand_dims(x, (0,))) for module, x in pairs], train)
         else:
             results = norm([jnp.concatenate([module(layers.relu(x)[None]) for module, x in pairs])], train)
         return [row for rows in results for row in rows]
@@ -108,14 +109,15 @@ class Cell(nn.Module):
         groups = self.plan.groups(source, stride)
         direct: dict[str, jax.Array | Normalised] = {}
         with_kernels = train and kernels.usable(state.dtype, self.platform)
+        row = lax.expand_dims(state, (0,))
         for group in groups:
             normalised = group.operation.normalise and self.normalise_pools
             if group.operation.random:
                 yield noise[group.members], [place(group, len(group.members))]
             elif normalised and with_kernels and group.operation.kernel is not None:
-                direct[group.name] = group.operation.kernel(state[None])
+                direct[group.name] = group.operation.kernel(row)
             elif group.operation.direct is not None and not group.operation.layers:
-                result = group.operation.direct(state, stride)
+                result = group.operation.direct(row, stride)
                 if group.operation.drops and skip_dropout is not None and key is not None:
                     own = jax.random.fold_in(key, group.members[0])
                     shape = (len(group.members), *result.shape[1:])
@@ -123,7 +125,7 @@ class Cell(nn.Module):
                 direct[group.name] = result
                 if not normalised:
                     yield result, [place(group, result.shape[0])]
-        reads = {group.name: Read(state[None]) for group in groups}
+        reads = dict.fromkeys((group.name for group in groups), Read(row))
         for number, members in enumerate(norm_groups(groups, self.normalise_pools), start=1):
             active = [group for group in members if group.operation.layers]
             pieces = self._layers(source, number, active, reads, with_kernels)
@@ -190,7 +192,7 @@ class Cell(nn.Module):
             gates = gates[: len(self.plan.connections)]
         arrays = tuple(outputs for outputs, _ in results)
         if not with_kernel:
-            sums = layers.mix(_placed(gates, where), *arrays)
+            sums: Sequence[jax.Array] | jax.Array = layers.mix(_placed(gates, where), *arrays)
         elif where.sum(axis=0).max() > 1:  # a node takes a row by several gates: an auxiliary skip beside a skip
             sums = kernels.mix(_placed(gates, where), arrays)
         else:

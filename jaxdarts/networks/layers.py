@@ -189,6 +189,17 @@ def scale_and_shift(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Arra
     return x * _spread(scale, x) + _spread(bias, x)
 
 
+@partial(jax.jit, static_argnums=(2, 3))  # most norms of a step are alike: it is traced for the first, not for each
+def running_after(
+    running: Statistics, batches: Sequence[Statistics], reads: Sequence[int] | None, count: int
+) -> Statistics:
+    """The moving averages after a batch whose rows are in several parts; `reads`: which row each of them follows."""
+    batch = Statistics(*map(lax.concatenate, zip(*batches, strict=True), (0, 0)))
+    if reads is not None:
+        batch = Statistics(*(take_rows(values, reads) for values in batch))
+    return update_running_statistics(running, batch, count)
+
+
 def update_running_statistics(running: Statistics, batch: Statistics, count: int) -> Statistics:
     """One step of the moving averages, with the unbiased variance of `count` values a channel as in PyTorch.
 

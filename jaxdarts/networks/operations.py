@@ -18,6 +18,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxdarts.networks import kernels, layers
 from jaxdarts.networks.initial import parameter, uniform_initializer
@@ -55,11 +56,9 @@ class BatchNorm(nn.Module):
             ]
             results = [part.y for part in normalised]
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
-                batch = Statistics(*map(_joined, zip(*(part.statistics for part in normalised), strict=True)))
-                if self.reads is not None:
-                    batch = Statistics(*(layers.take_rows(values, self.reads) for values in batch))
+                batches = lax.stop_gradient([part.statistics for part in normalised])
                 count = math.prod(first.shape[2:])
-                mean.value, variance.value = layers.update_running_statistics(running, batch, count)
+                mean.value, variance.value = layers.running_after(running, batches, self.reads, count)
         else:
             (x,) = parts
             assert not isinstance(x, Normalised)
@@ -72,10 +71,6 @@ class BatchNorm(nn.Module):
         stops = np.cumsum([len(y) for y in results])[:-1]
         affine = zip(results, jnp.split(scale, stops), jnp.split(bias, stops), strict=True)
         return [layers.scale_and_shift(*both) for both in affine]
-
-
-def _joined(values: Sequence[jax.Array]) -> jax.Array:
-    return values[0] if len(values) == 1 else jnp.concatenate(values)
 
 
 class PointwiseConv(nn.Module):
@@ -195,7 +190,7 @@ class FactorizedReduce(nn.Module):
 
 
 Direct = Callable[[jax.Array, int], jax.Array]
-"""(state float[C, H, W, B], stride) -> float[1, C, H', W', B], the same for all edges."""
+"""(state float[1, C, H, W, B], stride) -> float[1, C, H', W', B], the same for all edges."""
 
 
 @dataclass(frozen=True)
@@ -238,12 +233,12 @@ def _strip(stride: int) -> Operation:
 
 def _skip(stride: int) -> Operation:
     """The identity, or a factorised reduction where the edge has stride 2."""
-    return Operation((FactorizedReduce,)) if stride == 2 else Operation(direct=lambda x, _: x[None], drops=True)
+    return Operation((FactorizedReduce,)) if stride == 2 else Operation(direct=lambda x, _: x, drops=True)
 
 
 def _pool(pool: Callable[[jax.Array, int], jax.Array], largest: bool, stride: int) -> Operation:
     normalised = partial(kernels.pool_norm, stride=stride, largest=largest)
-    return Operation(direct=lambda x, stride: pool(x, stride)[None], normalise=True, kernel=normalised)
+    return Operation(direct=lambda x, stride: pool(x[0], stride)[None], normalise=True, kernel=normalised)
 
 
 def _noise(stride: int) -> Operation:

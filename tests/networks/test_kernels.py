@@ -158,9 +158,11 @@ def test_derivatives_that_nothing_needs_are_not_computed(wanted: int, x64: None)
 @built
 def test_gated_sums_without_derivatives_of_gates(x64: None) -> None:
     gates, x = normal((2, 3, 1), (3, 2, 4, 3, 5))
-    alone = jax.jit(jax.grad(lambda x: jnp.sin(kernels.mix(gates, (x,))).sum()))
+    alone = jax.jit(jax.grad(lambda x: jnp.sin(jnp.stack(kernels.mix(gates, (x,)))).sum()))
     assert "wanted = 2 " in alone.lower(x).as_text()
-    np.testing.assert_array_equal(alone(x), jax.grad(lambda g, x: jnp.sin(kernels.mix(g, (x,))).sum(), 1)(gates, x))
+    np.testing.assert_array_equal(
+        alone(x), jax.grad(lambda g, x: jnp.sin(jnp.stack(kernels.mix(g, (x,)))).sum(), 1)(gates, x)
+    )
 
 
 @built
@@ -178,7 +180,7 @@ def test_gated_sums(nodes: int, rows: tuple[int, ...], x64: None) -> None:
     gates, *arrays = normal((nodes, sum(rows), 1), *((count, 3, 5, 4, 33) for count in rows))
 
     def ours(gates: jax.Array, arrays: Any) -> tuple[jax.Array, Any]:
-        return kernels.mix(gates, arrays), ()
+        return jnp.stack(kernels.mix(gates, arrays)), ()
 
     def plain(gates: jax.Array, arrays: Any) -> tuple[jax.Array, Any]:
         return layers.mix(gates, jnp.concatenate(arrays)), ()
@@ -193,7 +195,7 @@ def test_gates_stand_where_they_are_placed(x64: None) -> None:
     places = np.array([[0, -1, -1, 4, -1], [-1, -1, 1, 4, -1], [-1, -1, -1, -1, -1], [3, -1, -1, -1, 0]])
 
     def ours(gates: jax.Array, arrays: Any) -> tuple[jax.Array, Any]:
-        return kernels.mix(gates, arrays, places), ()
+        return jnp.stack(kernels.mix(gates, arrays, places)), ()
 
     def plain(gates: jax.Array, arrays: Any) -> tuple[jax.Array, Any]:
         matrix = jnp.where(places < 0, 0.0, gates[places, 0])
@@ -323,7 +325,7 @@ def test_rows_of_more_than_one_part(x64: None) -> None:
     gates, x = normal((2, 3, 1), (3, 2, 9, 17, 65))
     by_kernel, by_sum = (
         jax.grad(lambda g, f=f: (jnp.sin(f(g))).sum())(gates)
-        for f in (lambda g: kernels.mix(g, (x,)), lambda g: layers.mix(g, x))
+        for f in (lambda g: jnp.stack(kernels.mix(g, (x,))), lambda g: layers.mix(g, x))
     )
     np.testing.assert_allclose(by_kernel, by_sum, rtol=1e-11)
 

@@ -14,8 +14,8 @@ Places: TypeAlias = tuple[tuple[int, ...], ...]
 """N rows of R numbers: of the gate by which a node takes a row, -1 where it takes nothing of it."""
 
 
-def mix(gates: jax.Array, arrays: tuple[jax.Array, ...], places: np.ndarray | None = None) -> jax.Array:
-    """Sums over the rows of all arrays, of gates[n, r, 0] * row r: float[N, R, 1], float[.., *S] -> float[N, *S].
+def mix(gates: jax.Array, arrays: tuple[jax.Array, ...], places: np.ndarray | None = None) -> tuple[jax.Array, ...]:
+    """Sums over the rows of all arrays, of gates[n, r, 0] * row r: float[N, R, 1], float[.., *S] -> N of float[*S].
 
     Its own rules are reverse mode and forward over reverse. Every row is read once each way.
 
@@ -32,17 +32,17 @@ def mix(gates: jax.Array, arrays: tuple[jax.Array, ...], places: np.ndarray | No
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _mix(gates: jax.Array, arrays: tuple[jax.Array, ...], places: Places) -> jax.Array:
+def _mix(gates: jax.Array, arrays: tuple[jax.Array, ...], places: Places) -> tuple[jax.Array, ...]:
     return _sums(gates, arrays, places)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(2,))
-def _sums(gates: jax.Array, arrays: tuple[jax.Array, ...], places: Places) -> jax.Array:
+def _sums(gates: jax.Array, arrays: tuple[jax.Array, ...], places: Places) -> tuple[jax.Array, ...]:
     return _call_sums(gates, (gates, *arrays), places, terms=1)
 
 
 @_sums.defjvp
-def _sums_tangent(places: Places, primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+def _sums_tangent(places: Places, primals: Any, tangents: Any) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
     (gates, arrays), (gates_t, arrays_t) = primals, tangents
     arguments = (gates_t, *arrays, gates, *arrays_t)
     return _sums(gates, arrays, places), _call_sums(gates, arguments, places, terms=2)
@@ -50,29 +50,30 @@ def _sums_tangent(places: Places, primals: Any, tangents: Any) -> tuple[jax.Arra
 
 @partial(jax.custom_jvp, nondiff_argnums=(3,))
 def _back(
-    gates: jax.Array, derivatives: jax.Array, arrays: tuple[jax.Array, ...], places: Places
+    gates: jax.Array, derivatives: tuple[jax.Array, ...], arrays: tuple[jax.Array, ...], places: Places
 ) -> tuple[jax.Array, ...]:
-    return _wanted(gates, arrays, (gates, derivatives, *arrays), places, terms=1)
+    return _wanted(gates, arrays, (gates, *derivatives, *arrays), places, terms=1)
 
 
 @_back.defjvp
 def _back_tangent(places: Places, primals: Any, tangents: Any) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
     (gates, derivatives, arrays), (gates_t, derivatives_t, arrays_t) = primals, tangents
-    arguments = (gates, derivatives, *arrays, gates_t, derivatives_t, *arrays_t)
+    arguments = (gates, *derivatives, *arrays, gates_t, *derivatives_t, *arrays_t)
     return _back(*primals, places), _wanted(gates, arrays, arguments, places, terms=2)
 
 
 def _wanted(
     gates: jax.Array, arrays: tuple[jax.Array, ...], arguments: Any, places: Places, terms: int
 ) -> tuple[jax.Array, ...]:
-    return call_for_wanted("MixBack", [(gates,), arrays], arguments, places=_flat(places), terms=terms)
+    options = {"places": _flat(places), "nodes": len(places), "terms": terms}
+    return call_for_wanted("MixBack", [(gates,), arrays], arguments, **options)
 
 
 def _kept(gates: jax.Array, arrays: tuple[jax.Array, ...], places: Places) -> Any:
     return _sums(gates, arrays, places), (gates, arrays)
 
 
-def _pulled_back(places: Places, kept: Any, derivatives: jax.Array) -> Any:
+def _pulled_back(places: Places, kept: Any, derivatives: tuple[jax.Array, ...]) -> Any:
     gates, arrays = kept
     dgates, *darrays = _back(gates, derivatives, arrays, places)
     return dgates, tuple(darrays)
@@ -81,9 +82,9 @@ def _pulled_back(places: Places, kept: Any, derivatives: jax.Array) -> Any:
 _mix.defvjp(_kept, _pulled_back)
 
 
-def _call_sums(gates: jax.Array, arguments: tuple[jax.Array, ...], places: Places, terms: int) -> jax.Array:
-    result = jax.ShapeDtypeStruct((len(places), *arguments[1].shape[1:]), gates.dtype)
-    return call("Mix", (result,), arguments, places=_flat(places), terms=terms)[0]
+def _call_sums(gates: jax.Array, arguments: tuple[jax.Array, ...], places: Places, terms: int) -> tuple[jax.Array, ...]:
+    results = [jax.ShapeDtypeStruct(arguments[1].shape[1:], gates.dtype)] * len(places)
+    return call("Mix", results, arguments, places=_flat(places), nodes=len(places), terms=terms)
 
 
 def _flat(places: Places) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 // Gated sums: each node's sum over rows of gates times rows, where the rows lie in several arrays; and the reverse.
 //
+// Each node has an array of its own, so that a program needs no slices of them and a reverse no copies into one.
 // A call reads every row once. Tangents are sums over twice the terms. Where each gate stands is an attribute, so that
 // no program places them: entry [n, r] of `places` is the number of the gate by which node n takes row r, -1 for none.
 // Axes: M gates, N nodes, R rows, P entries of a row.
@@ -27,24 +28,23 @@ void in_parts(const ffi::ThreadPool& threads, int64_t entries, const F& work) {
   });
 }
 
-// The rows of arguments or results [first, last), each float[rows, ...].
+template <class Buffers>
+ffi::AnyBuffer buffer(Buffers& buffers, size_t index) {
+  auto found = buffers.template get<ffi::AnyBuffer>(index);
+  if constexpr (std::is_same_v<Buffers, ffi::RemainingRets>) return **found;
+  else return *found;
+}
+
+// The rows of arguments or results [first, last), each of so many entries.
 template <class T, class Buffers>
 std::vector<T*> rows_of(Buffers& buffers, size_t first, size_t last, int64_t entries) {
   std::vector<T*> found;
   for (size_t index = first; index < last; ++index) {
-    auto buffer = buffers.template get<ffi::AnyBuffer>(index);
-    ffi::AnyBuffer array = [&] {
-      if constexpr (std::is_same_v<Buffers, ffi::RemainingRets>) return ffi::AnyBuffer(**buffer);
-      else return ffi::AnyBuffer(*buffer);
-    }();
-    T* data = array.template typed_data<T>();
-    for (int64_t row = 0; row < array.dimensions()[0]; ++row) found.push_back(data + row * entries);
+    ffi::AnyBuffer array = buffer(buffers, index);
+    const int64_t count = static_cast<int64_t>(array.element_count()) / entries;
+    for (int64_t row = 0; row < count; ++row) found.push_back(array.template typed_data<T>() + row * entries);
   }
   return found;
-}
-
-int64_t entries_of(const ffi::AnyBuffer& rows) {
-  return static_cast<int64_t>(rows.element_count()) / rows.dimensions()[0];
 }
 
 using Places = ffi::Span<const int64_t>;
@@ -58,19 +58,18 @@ std::vector<T> placed(const ffi::AnyBuffer& gates, Places places) {
   return found;
 }
 
-// float[M], arrays of R rows in all; then both again as often as there are terms: float[N, P], their sum.
+// float[M], arrays of R rows in all; then both again as often as there are terms: N of float[P], their sum.
 template <class T>
 void sums(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::RemainingRets& rets, Places places,
           int64_t terms) {
   const size_t each = args.size() / terms;
-  const ffi::AnyBuffer result = **rets.get<ffi::AnyBuffer>(0);
-  const int nodes = static_cast<int>(result.dimensions()[0]);
-  const int64_t entries = entries_of(result);
-  const auto to = rows_of<T>(rets, 0, 1, entries);
+  const int nodes = static_cast<int>(rets.size());
+  const int64_t entries = static_cast<int64_t>(buffer(rets, 0).element_count());
+  const auto to = rows_of<T>(rets, 0, rets.size(), entries);
   std::vector<std::vector<T>> gates;
   std::vector<std::vector<T*>> from;
   for (int64_t term = 0; term < terms; ++term) {
-    gates.push_back(placed<T>(*args.get<ffi::AnyBuffer>(term * each), places));
+    gates.push_back(placed<T>(buffer(args, term * each), places));
     from.push_back(rows_of<T>(args, term * each + 1, (term + 1) * each, entries));
   }
   in_parts<T>(threads, entries, [&](int64_t, int64_t start, int64_t stop) {
@@ -81,22 +80,22 @@ void sums(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::Remaini
   });
 }
 
-// float[M], derivatives float[N, P], arrays of R rows in all; with terms 2 their tangents in the same order. Gives
+// float[M], derivatives N of float[P], arrays of R rows in all; with terms 2 their tangents in the same order. Gives
 // the derivatives of the gates and of the arrays, or their tangents; bits of `wanted` say which of the two.
 template <class T>
 void back(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::RemainingRets& rets, Places places,
-          int64_t terms, int64_t wanted) {
+          int64_t nodes_given, int64_t terms, int64_t wanted) {
   const bool of_gates = wanted & 1, of_arrays = wanted & 2;
   const size_t each = args.size() / terms;
-  const ffi::AnyBuffer derivatives = *args.get<ffi::AnyBuffer>(1);
-  const int nodes = static_cast<int>(derivatives.dimensions()[0]);
-  const int64_t entries = entries_of(derivatives);
+  const int nodes = static_cast<int>(nodes_given);
+  const int64_t entries = static_cast<int64_t>(buffer(args, 1).element_count());
   std::vector<std::vector<T>> gates;
   std::vector<std::vector<T*>> dy, from;
   for (int64_t term = 0; term < terms; ++term) {
-    gates.push_back(placed<T>(*args.get<ffi::AnyBuffer>(term * each), places));
-    dy.push_back(rows_of<T>(args, term * each + 1, term * each + 2, entries));
-    from.push_back(rows_of<T>(args, term * each + 2, (term + 1) * each, entries));
+    const size_t first = term * each, rows = first + 1 + nodes;
+    gates.push_back(placed<T>(buffer(args, first), places));
+    dy.push_back(rows_of<T>(args, first + 1, rows, entries));
+    from.push_back(rows_of<T>(args, rows, first + each, entries));
   }
   const auto to = of_arrays ? rows_of<T>(rets, of_gates, rets.size(), entries) : std::vector<T*>();
   const int count = static_cast<int>(from[0].size()), size = nodes * count;
@@ -113,7 +112,7 @@ void back(const ffi::ThreadPool& threads, ffi::RemainingArgs& args, ffi::Remaini
   std::vector<T> sum(size, T(0));
   for (int64_t part = 0; part < parts(entries); ++part)
     for (int place = 0; place < size; ++place) sum[place] += found[part * size + place];
-  const ffi::AnyBuffer dgates = **rets.get<ffi::AnyBuffer>(0);
+  ffi::AnyBuffer dgates = buffer(rets, 0);
   std::fill_n(dgates.typed_data<T>(), dgates.element_count(), T(0));
   for (int place = 0; place < size; ++place)
     if (places[place] >= 0) dgates.typed_data<T>()[places[place]] += sum[place];
@@ -129,13 +128,13 @@ ffi::Error of_type(const ffi::RemainingArgs& args, F run) {
 }
 
 ffi::Error forward(
-    ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, Places places, int64_t terms) {
+    ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, Places places, int64_t, int64_t terms) {
   return of_type(args, [&](auto kind) { sums<decltype(kind)>(threads, args, rets, places, terms); });
 }
 
 ffi::Error backward(ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::RemainingRets rets, Places places,
-                    int64_t terms, int64_t wanted) {
-  return of_type(args, [&](auto kind) { back<decltype(kind)>(threads, args, rets, places, terms, wanted); });
+                    int64_t nodes, int64_t terms, int64_t wanted) {
+  return of_type(args, [&](auto kind) { back<decltype(kind)>(threads, args, rets, places, nodes, terms, wanted); });
 }
 
 #define BINDING                       \
@@ -144,6 +143,7 @@ ffi::Error backward(ffi::ThreadPool threads, ffi::RemainingArgs args, ffi::Remai
       .RemainingArgs()                \
       .RemainingRets()                \
       .Attr<jaxdarts::Places>("places") \
+      .Attr<int64_t>("nodes")         \
       .Attr<int64_t>("terms")
 
 }  // namespace
