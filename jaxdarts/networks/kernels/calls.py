@@ -22,14 +22,10 @@ def alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def call(
-    name: str, results: Sequence[Result], arguments: Sequence[jax.Array], **attributes: int | Sequence[int]
+    name: str, results: Sequence[Result], arguments: Sequence[jax.Array], **attributes: int | tuple[int, ...]
 ) -> tuple[jax.Array, ...]:
     """Arrays of the shapes and dtypes of `results`; floats have one dtype. Under `vmap` one member after another."""
-    floats = {argument.dtype for argument in arguments if jnp.issubdtype(argument.dtype, jnp.floating)}
-    assert len(floats) == 1, name
-    shapes = [jax.ShapeDtypeStruct(result.shape, result.dtype) for result in results]
-    function = jax.ffi.ffi_call(f"jaxdarts_{name}", shapes, vmap_method="sequential")
-    return tuple(function(*arguments, **{key: np.asarray(value, np.int64)[()] for key, value in attributes.items()}))
+    return _bound(name, [results], arguments, attributes, chooses=False)
 
 
 def call_for_wanted(
@@ -40,18 +36,44 @@ def call_for_wanted(
     It gets an attribute `wanted`, which has a bit for each group from the lowest on, and gives the results of those.
     Here all results come one after the other.
     """
-    shapes = tuple(tuple(jax.ShapeDtypeStruct(one.shape, one.dtype) for one in group) for group in results)
-    groups = tuple(enumerate(shapes))
-    return tuple(_kernel.bind(*arguments, name=name, groups=groups, attributes=tuple(attributes.items())))
+    return _bound(name, results, arguments, attributes, chooses=True)
 
 
-def _called(*arguments: jax.Array, name: str, groups: Any, attributes: Any) -> tuple[jax.Array, ...]:
-    wanted = sum(1 << number for number, _ in groups)
-    return call(name, _results(groups), arguments, wanted=wanted, **dict(attributes))
+def _bound(
+    name: str,
+    results: Sequence[Sequence[Result]],
+    arguments: Sequence[jax.Array],
+    attributes: dict[str, Any],
+    chooses: bool,
+) -> tuple[jax.Array, ...]:
+    floats = {argument.dtype for argument in arguments if jnp.issubdtype(argument.dtype, jnp.floating)}
+    assert len(floats) == 1, name
+    groups = tuple((number, tuple(map(_abstract, group))) for number, group in enumerate(results))
+    options = {"name": f"jaxdarts_{name}", "groups": groups, "attributes": tuple(attributes.items())}
+    return tuple(_kernel.bind(*arguments, **options, chooses=chooses))
 
 
-def _results(groups: Any) -> list[jax.ShapeDtypeStruct]:
+def _abstract(result: Result) -> jax.core.ShapedArray:
+    return jax.core.ShapedArray(result.shape, result.dtype)
+
+
+def _results(groups: Any) -> list[jax.core.ShapedArray]:
     return [one for _, group in groups for one in group]
+
+
+def _given(groups: Any, attributes: Any, chooses: bool) -> dict[str, Any]:
+    """What the kernel is told beside its arrays."""
+    wanted = (("wanted", sum(1 << number for number, _ in groups)),) if chooses else ()
+    return {key: np.asarray(value, np.int64)[()] for key, value in (*attributes, *wanted)}
+
+
+def _called(*arguments: jax.Array, name: str, groups: Any, attributes: Any, chooses: bool) -> tuple[jax.Array, ...]:
+    shapes = [jax.ShapeDtypeStruct(one.shape, one.dtype) for one in _results(groups)]
+    return tuple(jax.ffi.ffi_call(name, shapes)(*arguments, **_given(groups, attributes, chooses)))
+
+
+def _lowered(context: Any, *operands: Any, name: str, groups: Any, attributes: Any, chooses: bool) -> Any:
+    return jax.ffi.ffi_lowering(name)(context, *operands, **_given(groups, attributes, chooses))
 
 
 def _members(arguments: Sequence[jax.Array], axes: Sequence[int | None], **parameters: Any) -> Any:
@@ -76,6 +98,8 @@ def _without_unused(used: Sequence[bool], equation: Any) -> Any:
             groups.append((number, group))
             kept += [result for result, _ in own]
     count = len(equation.invars)
+    if not equation.params["chooses"] and any(used):
+        return [True] * count, equation
     if not groups:
         return [False] * count, None
     return [True] * count, equation.replace(outvars=kept, params=equation.params | {"groups": tuple(groups)})
@@ -84,7 +108,7 @@ def _without_unused(used: Sequence[bool], equation: Any) -> Any:
 _kernel = Primitive("jaxdarts_kernel")
 _kernel.multiple_results = True
 _kernel.def_impl(_called)
-_kernel.def_abstract_eval(lambda *_, groups, **__: [jax.core.ShapedArray(r.shape, r.dtype) for r in _results(groups)])
-mlir.register_lowering(_kernel, mlir.lower_fun(_called, multiple_results=True))
+_kernel.def_abstract_eval(lambda *_, groups, **__: _results(groups))
+mlir.register_lowering(_kernel, _lowered)
 batching.primitive_batchers[_kernel] = _members
 dce_rules[_kernel] = _without_unused

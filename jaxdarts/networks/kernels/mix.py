@@ -65,8 +65,8 @@ def _back_tangent(places: Places, primals: Any, tangents: Any) -> tuple[tuple[ja
 def _wanted(
     gates: jax.Array, arrays: tuple[jax.Array, ...], arguments: Any, places: Places, terms: int
 ) -> tuple[jax.Array, ...]:
-    options = {"places": _flat(places), "nodes": len(places), "terms": terms}
-    return call_for_wanted("MixBack", [(gates,), arrays], arguments, **options)
+    groups, nodes = [(gates,), arrays], len(places)
+    return call_for_wanted("MixBack", groups, arguments, places=_flat(places), nodes=nodes, terms=terms)
 
 
 def _kept(gates: jax.Array, arrays: tuple[jax.Array, ...], places: Places) -> Any:
