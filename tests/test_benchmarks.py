@@ -263,6 +263,7 @@ def test_growth_beyond_what_is_expected_is_marked(benchmark: Any) -> None:
         ({"axes": ("depth",)}, "unknown axis"),
         ({"axes": ()}, "axes: name at least one"),
         ({"batch": (8, 0)}, "batch: every point must be at least 1"),
+        ({"operations": (2, 9)}, "operations: there are 8 to choose from, got 9"),
         ({"devices": (1, 3)}, "devices: a batch of 32 cannot be split over 3"),
     ],
 )
