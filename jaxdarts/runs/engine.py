@@ -15,42 +15,28 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdarts.bilevel import Ahead, run_program, set_hyperparameters
-from jaxdarts.errors import RunError, RunInterrupted
+from jaxdarts.bilevel import Ahead, run_program
+from jaxdarts.errors import RunError
 from jaxdarts.json_files import as_json
 from jaxdarts.methods import Change, RollBack, SearchState
 from jaxdarts.plans.base import Built, Ended, Experiment, Moment, Outcome, Plan, Stage
 from jaxdarts.runs.events import RESTART, Event, describe, make_event, stopped_at
-from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.processes import SharedInterrupt, from_first
 from jaxdarts.runs.progress import RunProgress, format_seconds, print_banner
+from jaxdarts.runs.scheduled_values import set_values
 from jaxdarts.runs.steps import accumulate, cursors, make_steps
 from jaxdarts.runs.store import Store
+from jaxdarts.runs.surroundings import Surroundings
 from jaxdarts.sharding import replicate
 from jaxdarts.tasks.base import means
 
 _ESTIMATE_AFTER_STEPS = 5  # steps after which the time left is first told
-
-
-@dataclasses.dataclass(frozen=True)
-class Surroundings:
-    """What a run has besides its plan."""
-
-    command: str  # that continues it
-    interrupt: Interrupt
-    stream: TextIO | None = None  # where progress is shown; None: standard output
-    device: str = ""
-    checkpoint_every_minutes: float = 5.0
-    tensorboard: bool = False
-    unit: str = "epoch"  # what a line of progress is about
-    on_result: Callable[[Path], None] = lambda path: None  # called when a folder has its result: writes its report
 
 
 def run_plan(plan: Plan, store: Store, around: Surroundings, built: Built | None = None) -> list[Ended]:
@@ -83,28 +69,8 @@ def run_plan(plan: Plan, store: Store, around: Surroundings, built: Built | None
             ended.append(Ended(stage, results, own.path))
             built = None
             if around.interrupt.requested and plan(ended) is not None:
-                raise RunInterrupted(_resume_hint(around, store, f"{stage.name} has ended"))
+                raise around.interrupted(f"{stage.name} has ended", store.root)
     return ended
-
-
-def set_values(state: SearchState, values: Mapping[str, float]) -> SearchState:
-    """A state with other scheduled values, by the names of `Method.schedules`; what isn't compiled in is left out."""
-    parts: dict[str, dict[str, float]] = {"weights": {}, "alpha": {}}
-    own = dict(state.values)
-    for name, value in values.items():
-        owner, _, rest = name.rpartition("/")
-        if owner:
-            parts[owner][rest] = value
-        elif name in own:
-            own[name] = jnp.full_like(own[name], value)
-    return dataclasses.replace(
-        state,
-        values=own,
-        opt_state=set_hyperparameters(state.opt_state, **parts["weights"]) if parts["weights"] else state.opt_state,
-        alpha_opt_state=set_hyperparameters(state.alpha_opt_state, **parts["alpha"])
-        if parts["alpha"]
-        else state.alpha_opt_state,
-    )
 
 
 class NotFinite(RunError):
@@ -284,12 +250,12 @@ class StageRun:
             is_due = time.monotonic() - self.last_save > 60 * self.around.checkpoint_every_minutes
             # Not after the epoch's last step: a checkpoint there says that the epoch has been measured.
             if stop and not self.stage.is_kept:
-                raise RunInterrupted(_resume_hint(self.around, self.store, "what has ended is saved"))
+                raise self.around.interrupted("what has ended is saved", self.store.root)
             if step < end and (stop or is_due) and self.stage.is_kept:
                 self._check_finite(pending, totals, epoch, step)
                 self._save(step, self.steps.split(carried), _Begun(totals, time.monotonic() - began, said))
                 if stop:
-                    raise RunInterrupted(_resume_hint(self.around, self.store, f"saved after step {step}"))
+                    raise self.around.interrupted(f"saved after step {step}", self.store.root)
         self._check_finite(pending, totals, epoch, step)
         states = self.steps.split(carried)
         records = [
@@ -299,7 +265,7 @@ class StageRun:
         self._record(epoch, step, records, round(time.monotonic() - began, 3))
         states, step = self._decide(states, step)
         if step < self.num_steps and not self.has_stopped and self.interrupt.now():
-            raise RunInterrupted(_resume_hint(self.around, self.store, f"saved after step {step}"))
+            raise self.around.interrupted(f"saved after step {step}", self.store.root)
         return states, step
 
     def _scheduled(self, states: Sequence[SearchState], epoch: int) -> list[SearchState]:
@@ -465,10 +431,6 @@ class StageRun:
         left = self.progress.seconds_left
         if first and left is not None and not self.progress.is_interactive:
             self.progress.message(f"about {format_seconds(left)} of steps left")
-
-
-def _resume_hint(around: Surroundings, store: Store, what: str) -> str:
-    return f"{what}; continue with: python -m jaxdarts.{around.command} --resume --run-dir {store.root}"
 
 
 def _totals_to_json(totals: Any) -> Any:

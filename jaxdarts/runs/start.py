@@ -17,11 +17,11 @@ from jaxdarts.precision import check_devices, device_name, precision
 from jaxdarts.runs import store as stores
 from jaxdarts.runs import tensorboard
 from jaxdarts.runs.compilation import enable_compilation_cache
-from jaxdarts.runs.engine import Surroundings
 from jaxdarts.runs.interrupt import catch_interrupts
 from jaxdarts.runs.processes import from_first, is_first
 from jaxdarts.runs.steps import traced_for
 from jaxdarts.runs.store import Store
+from jaxdarts.runs.surroundings import Surroundings
 
 
 class Opened(NamedTuple):
