@@ -13,7 +13,7 @@ from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.report import main as report_main
 from jaxdarts.reports.table_record import read_table
 from jaxdarts.runs.command_line import parse_search, read_config_file
-from jaxdarts.runs.store import check_creatable, check_resumable
+from jaxdarts.runs.folder import check_creatable, check_resumable
 from jaxdarts.runs.sweep.file import read_sweep
 from jaxdarts.spaces import Benchmark, find_genotype, load_genotype, load_space
 

@@ -25,10 +25,11 @@ from jaxdarts.plans.search import build_search
 from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
 from jaxdarts.runs.command_line import FLAGS, ProcessOptions
-from jaxdarts.runs.engine import Surroundings, run_plan
+from jaxdarts.runs.engine import run_plan
+from jaxdarts.runs.folder import create, reopen
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.steps import cursors, make_steps
-from jaxdarts.runs.store import create, reopen
+from jaxdarts.runs.surroundings import Surroundings
 from jaxdarts.runs.sweep.file import read_sweep
 from jaxdarts.settings import Settings
 from jaxdarts.spaces import load_space

@@ -13,8 +13,8 @@ from jaxdarts.plans.evaluate import RESULT_FILE
 from jaxdarts.reports.event_record import read_events
 from jaxdarts.reports.measure import RESULTS, Measure, measure_of
 from jaxdarts.reports.run_record import Values, read_config, read_epochs
+from jaxdarts.runs.config_json import CONFIG_FILE
 from jaxdarts.runs.events import Event
-from jaxdarts.runs.store import CONFIG_FILE
 from jaxdarts.spaces import Architecture, genotype_from_json
 
 RESULT = {

@@ -12,7 +12,7 @@ from jaxdarts.paths import is_file
 from jaxdarts.reports.layouts import CONFIGS
 from jaxdarts.reports.run_record import METRICS_FILE, RunRecord, Values, read_config, read_run
 from jaxdarts.reports.table_record import Table
-from jaxdarts.runs.store import CHANGEABLE, run_command
+from jaxdarts.runs.config_json import CHANGEABLE, run_command
 from jaxdarts.runs.sweep.states import SWEEP_FILE, read_states
 from jaxdarts.spaces import Architecture, CellSpace, genotype_from_json
 

@@ -23,8 +23,9 @@ from jaxdarts.reports.event_record import read_events
 from jaxdarts.reports.layouts import CONFIGS, EPOCH, FACTS, choice_form, diagnostics_form
 from jaxdarts.reports.measure import Measure, measure_of
 from jaxdarts.reports.strengths import MEASURES, edge_strengths, operation_strengths
+from jaxdarts.runs.config_json import CONFIG_FILE, run_command
 from jaxdarts.runs.events import Event
-from jaxdarts.runs.store import CONFIG_FILE, METRICS_FILE, run_command
+from jaxdarts.runs.store import METRICS_FILE
 from jaxdarts.spaces import (
     Architecture,
     CellSpace,

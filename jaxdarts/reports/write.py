@@ -18,8 +18,8 @@ from jaxdarts.reports.run_record import (
     read_genotype,
     read_run,
 )
+from jaxdarts.runs.config_json import run_command
 from jaxdarts.runs.messages import say_error
-from jaxdarts.runs.store import run_command
 from jaxdarts.runs.sweep.states import SWEEP_FILE
 from jaxdarts.spaces.files import GENOTYPE_FILE
 

@@ -18,7 +18,8 @@ from jaxdarts.checks import field_names
 from jaxdarts.errors import InputError
 from jaxdarts.paths import read_text
 from jaxdarts.recorded import find_again
-from jaxdarts.runs.store import CONFIG_FILE, RECORDED_FACTS, check_resumable
+from jaxdarts.runs.config_json import CONFIG_FILE, RECORDED_FACTS
+from jaxdarts.runs.folder import check_resumable
 from jaxdarts.settings import Group, Settings, descriptions, field_types, options
 
 # What people set; the others are in --help-all.

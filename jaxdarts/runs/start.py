@@ -14,14 +14,14 @@ from jaxdarts.errors import InputError
 from jaxdarts.networks import kernels
 from jaxdarts.plans.base import Built
 from jaxdarts.precision import check_devices, device_name, precision
-from jaxdarts.runs import store as stores
-from jaxdarts.runs import tensorboard
+from jaxdarts.runs import folder, tensorboard
 from jaxdarts.runs.compilation import enable_compilation_cache
-from jaxdarts.runs.engine import Surroundings
+from jaxdarts.runs.config_json import CHANGEABLE, check_same_data, check_same_settings
 from jaxdarts.runs.interrupt import catch_interrupts
 from jaxdarts.runs.processes import from_first, is_first
 from jaxdarts.runs.steps import traced_for
 from jaxdarts.runs.store import Store
+from jaxdarts.runs.surroundings import Surroundings
 
 
 class Opened(NamedTuple):
@@ -70,11 +70,11 @@ def started(
         keep = getattr(settings, "checkpoints_to_keep", 1)
         if resume:
             assert path is not None
-            stores.check_same_data(recorded, facts, settings.dataset)
-            store = _by_first(lambda: stores.reopen(path, keep), keep)
+            check_same_data(recorded, facts, settings.dataset)
+            store = _by_first(lambda: folder.reopen(path, keep), keep)
         else:
             full = {"command": settings.command, **settings.flat()}
-            store = _by_first(lambda: stores.create(path, stores.slug(name), full, facts, _device(), keep), keep)
+            store = _by_first(lambda: folder.create(path, folder.slug(name), full, facts, _device(), keep), keep)
         with store, catch_interrupts() as interrupt:
             around = Surroundings(
                 settings.command,
@@ -115,10 +115,10 @@ def _check(settings: Any, run_dir: Path | None, resume: bool) -> dict[str, Any]:
     if getattr(settings, "tensorboard", False):
         tensorboard.check_installed()
     if not resume:
-        stores.check_creatable(run_dir)
+        folder.check_creatable(run_dir)
         return {}
     if run_dir is None:
         raise InputError("resume: name the run to continue with --run-dir")
-    recorded = stores.check_resumable(run_dir, settings.command)
-    stores.check_same_settings(settings.flat(), recorded, run_dir, stores.CHANGEABLE)
+    recorded = folder.check_resumable(run_dir, settings.command)
+    check_same_settings(settings.flat(), recorded, run_dir, CHANGEABLE)
     return recorded

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jaxdarts.bilevel import compilable, run_program
+from jaxdarts.bilevel import Ahead, compilable, run_program
 from jaxdarts.methods.base import SearchState
 from jaxdarts.networks.layers import batch_apart
 from jaxdarts.plans.base import Built, Experiment
@@ -205,3 +205,28 @@ def accumulate(sums: Any, totals: Any) -> tuple[Any, jax.Array]:
     """The sums over an epoch's steps so far (None: no step), and a number that is finite as long as everything is."""
     finite = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(totals) if jnp.issubdtype(leaf.dtype, jnp.floating))
     return totals if sums is None else jax.tree.map(jnp.add, sums, totals), jnp.asarray(finite)
+
+
+@contextmanager
+def compiled_ahead(
+    built: Built, steps: Steps, begin: Callable[[], tuple[Sequence[SearchState], Any]]
+) -> Iterator[None]:
+    """Threads compile what a first step needs; everything is compiled by the end of the context.
+
+    `begin` gives the states before the step, and what it draws from. What makes these is compiled with it.
+    """
+    if built.mesh is not None or len(jax.devices()) > 1 or (built.together and not built.whole):
+        # Arguments that are split over devices, or have an axis more than is traced, need other programs.
+        yield
+        return
+
+    def first_step() -> Any:
+        states, drawn = begin()
+        one_program = built.whole and len(built.experiments) == 1
+        step = partial(run_program, steps.step) if one_program else steps.step
+        _, new = step(steps.join(states), steps.data, drawn)
+        return accumulate(accumulate(None, new)[0], new)
+
+    with Ahead() as ahead:
+        ahead.trace(first_step)
+        yield

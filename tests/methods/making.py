@@ -15,7 +15,7 @@ from jaxdarts.methods.relaxations import softmax
 from jaxdarts.networks import Supernet
 from jaxdarts.networks.functional import relaxed_network
 from jaxdarts.plans.search_settings import SearchConfig
-from jaxdarts.runs.engine import set_values
+from jaxdarts.runs.scheduled_values import set_values
 from jaxdarts.spaces import CellSpace, SearchSpace
 from jaxdarts.tasks.classification import Batch, bare_task
 

@@ -14,7 +14,7 @@ from jaxdarts.methods import Change, Method, Problem
 from jaxdarts.methods.averaging import AVERAGING, averaged, is_due
 from jaxdarts.methods.relaxations import as_given
 from jaxdarts.networks.functional import Network
-from jaxdarts.runs.engine import set_values
+from jaxdarts.runs.scheduled_values import set_values
 from jaxdarts.tasks.base import Metric, Task
 
 LENGTHS, L2, RATE = [6, 3, 6, 4, 6, 5], 0.1, 0.2

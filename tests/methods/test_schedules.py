@@ -23,7 +23,7 @@ from jaxdarts.plans.observers import genotype_of
 from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.reports import write
 from jaxdarts.reports.run_record import read_run
-from jaxdarts.runs import engine
+from jaxdarts.runs.stage_checkpoints import StageCheckpoints
 from jaxdarts.search import SearchResult, main, run_search
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_result, assert_same_state
 from tests.runs.dying import death_at
@@ -188,7 +188,7 @@ def test_death_after_a_roll_back_changes_nothing(
 ) -> None:
     config, path = tiny_config(folder, method="darts-ada", **EAGER, **BOTH), folder / "killed"
     monkeypatch.setattr(write, "write_pages", lambda _: None)  # it takes as long as the search
-    with death_at(engine.StageRun, "_save", 5):
+    with death_at(StageCheckpoints, "save", 5):
         run(config, path)
     assert_same_result(run(config, path, resume=True), adapted)
 

@@ -21,6 +21,7 @@ from jaxdarts.json_files import read_lines as read_metrics
 from jaxdarts.plans.evaluate import best_epoch, build_evaluation
 from jaxdarts.plans.training_settings import EvaluateConfig
 from jaxdarts.runs import engine
+from jaxdarts.runs.stage_checkpoints import StageCheckpoints
 from jaxdarts.search import run_search
 from jaxdarts.spaces import GENOTYPES, find_genotype
 from jaxdarts.tasks.classification import bare_task
@@ -112,7 +113,7 @@ def test_resume_after_an_interrupt_in_the_middle_of_an_epoch(folder: Path, unbro
 def test_resume_after_death_between_metrics_and_checkpoint(folder: Path, unbroken: EvaluationResult) -> None:
     """And the genotype's file has changed meanwhile: the run goes on with the one that it began with."""
     path, config = folder / "died", tiny_evaluation(folder)
-    with death_at(engine.StageRun, "_save", 2):
+    with death_at(StageCheckpoints, "save", 2):
         run_evaluation(config, path, stream=io.StringIO())
     assert len(read_metrics(path / "metrics.jsonl")) == 2  # the last line has no checkpoint
     Path(config.genotype).write_text(GENOTYPE_FILE.replace("max_pool", "avg_pool"))

@@ -26,6 +26,7 @@ from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.reports import write
 from jaxdarts.reports.sweep_record import read_result
 from jaxdarts.runs import engine
+from jaxdarts.runs.stage_checkpoints import StageCheckpoints
 from jaxdarts.runs.steps import accumulate, cursors, make_steps, shared_devices, stack, unstack
 from jaxdarts.runs.store import Store
 from jaxdarts.search import SearchResult, run_search
@@ -253,7 +254,7 @@ def test_resume_after_an_interrupt_in_an_epoch_and_deaths_in_the_retraining(
         run(config, path, resume=True)
     assert [(path / f"member_{i}" / "genotype.json").exists() for i in (0, 1)] == [True, False]
     # Before the first checkpoint of a retraining.
-    with death_at(engine.StageRun, "_save", 1):
+    with death_at(StageCheckpoints, "save", 1):
         run(config, path, resume=True)
     # In the middle of a retraining, politely.
     seen.clear()
@@ -411,7 +412,7 @@ def test_a_member_stops_and_the_others_go_on(folder: Path, monkeypatch: pytest.M
     assert "Member 0: Stopped after epoch 1; the genotype of epoch 0" in (result.run_dir / "report.html").read_text()
     # Killed before the checkpoint with the verdict, between it and the member's events, and before the results.
     for owner, function, call in (
-        (engine.StageRun, "_save", 2),
+        (StageCheckpoints, "save", 2),
         (Store, "write_events", 3),
         (engine.StageRun, "_conclude", 1),
     ):

@@ -19,8 +19,8 @@ from jaxdarts.evaluate import run_evaluation
 from jaxdarts.plans.training_settings import EvaluateConfig
 from jaxdarts.reports.table import write_table_report
 from jaxdarts.reports.table_record import Entry, read_table
+from jaxdarts.runs import engine
 from jaxdarts.runs.command_line import parse_tabulate
-from jaxdarts.runs.engine import StageRun
 from jaxdarts.runs.progress import RunProgress
 from jaxdarts.runs.store import Store
 from jaxdarts.spaces import Genotype, load_space
@@ -112,7 +112,7 @@ def test_a_killed_table_keeps_its_rows(
     path, written = folder / "killed", Store.write_json
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write_json", lambda *args: None if args[-1].get("entries") else written(*args))
-        with death_at(StageRun, "_measure", 4):
+        with death_at(engine, "measure", 4):
             run_tabulation(tiny_tabulation(folder), path, stream=io.StringIO())
     lines = (path / "metrics.jsonl").read_text()
     assert lines.count("\n") == 1 == len(read_table(path).entries)

@@ -8,7 +8,7 @@ import jax
 
 from jaxdarts.plans.base import Built
 from jaxdarts.plans.search import Shared, build_search, share
-from jaxdarts.runs.engine import set_values
+from jaxdarts.runs.scheduled_values import set_values
 from jaxdarts.runs.steps import cursors, make_steps
 
 

@@ -18,7 +18,8 @@ from jaxdarts.methods import METHODS
 from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
 from jaxdarts.runs.command_line import FLAGS, ProcessOptions, RunOptions, parse_evaluate, parse_search, parse_tabulate
-from jaxdarts.runs.store import check_resumable, check_same_settings, create
+from jaxdarts.runs.config_json import check_same_settings
+from jaxdarts.runs.folder import check_resumable, create
 from jaxdarts.search import main as search
 from jaxdarts.settings import Settings, field_types
 from jaxdarts.tabulate import main as tabulate

@@ -25,6 +25,7 @@ from jaxdarts.methods.parts import weight_schedules
 from jaxdarts.plans import observers
 from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.runs import engine
+from jaxdarts.runs.stage_checkpoints import StageCheckpoints
 from jaxdarts.search import SearchResult, run_search
 from jaxdarts.spaces import discretise, load_genotype, load_space
 from tests.runs.comparing import assert_compiles_in_the_first_epoch_only, assert_same_result
@@ -113,7 +114,7 @@ def test_resume_after_death_in_the_middle_of_an_epoch(folder: Path, unbroken: Se
 
 def test_resume_after_death_between_metrics_and_checkpoint(folder: Path, unbroken: SearchResult) -> None:
     path = folder / "died"
-    with death_at(engine.StageRun, "_save", 2):
+    with death_at(StageCheckpoints, "save", 2):
         run_search(tiny_config(folder), path, stream=io.StringIO())
     assert len(read_metrics(path / "metrics.jsonl")) == 2  # the last line has no checkpoint
     assert_same_result(run_search(tiny_config(folder), path, resume=True, stream=io.StringIO()), unbroken)

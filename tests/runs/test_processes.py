@@ -106,7 +106,8 @@ from jaxdarts.runs import processes
 from jaxdarts.runs.command_line import ProcessOptions
 from jaxdarts.runs.exit_codes import exit_code
 from jaxdarts.runs.processes import connect, from_first, is_first
-from jaxdarts.runs.store import Store, create
+from jaxdarts.runs.folder import create
+from jaxdarts.runs.store import Store
 
 def talk():
     process, address, settings = int(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])

@@ -20,6 +20,7 @@ from jaxdarts.methods import METHODS
 from jaxdarts.plans import evaluate as evaluate_plans
 from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.plans.training_settings import EvaluateConfig, TabulateConfig
+from jaxdarts.runs import engine
 from jaxdarts.runs.engine import StageRun
 from jaxdarts.runs.steps import Calendar
 from jaxdarts.search import SearchResult, run_search
@@ -88,7 +89,7 @@ def test_the_validation_loss_by_hand(folder: Path, unbroken: SearchResult) -> No
     assert unbroken.metrics[-1]["valid_loss"] == pytest.approx(-float(told.mean()), rel=1e-5)
 
 
-@pytest.mark.parametrize(("owner", "function", "call"), [(StageRun, "_advance", 5), (StageRun, "_measure", 2)])
+@pytest.mark.parametrize(("owner", "function", "call"), [(StageRun, "_advance", 5), (engine, "measure", 2)])
 def test_a_killed_search_continues_to_the_same_bits(
     owner: Any, function: str, call: int, folder: Path, unbroken: SearchResult, tmp_path: Path
 ) -> None:
@@ -193,7 +194,7 @@ def test_averaging_begins_where_the_loss_stops_falling(folder: Path) -> None:
     state = result.state
     assert int(state.method_state.steps) > 0
     assert not np.allclose(state.params["bias"], state.method_state.params["bias"])
-    with death_at(StageRun, "_measure", first + 2):
+    with death_at(engine, "measure", first + 2):
         run_evaluation(config, folder / "averaged_again", stream=io.StringIO())
     resumed = run_evaluation(config, folder / "averaged_again", resume=True, stream=io.StringIO())
     assert without_times(resumed.metrics) == without_times(result.metrics)
@@ -241,7 +242,7 @@ def test_published_difference_is_another_estimate(folder: Path) -> None:
 def test_another_text_is_refused_when_a_run_is_continued(folder: Path, tmp_path: Path) -> None:
     write_text(tmp_path / "text")
     config = tiny_text_search(folder, data_dir=str(tmp_path / "text"))
-    with death_at(StageRun, "_measure", 2):
+    with death_at(engine, "measure", 2):
         run_search(config, tmp_path / "run", stream=io.StringIO())
     (tmp_path / "text" / "valid.txt").write_text("ad be cd\n" * 40)
     with pytest.raises(InputError, match="data"):

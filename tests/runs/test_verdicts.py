@@ -16,7 +16,8 @@ from jaxdarts.json_files import read_lines as read_metrics
 from jaxdarts.plans import search as search_plan
 from jaxdarts.plans.search_settings import SearchConfig
 from jaxdarts.reports import write
-from jaxdarts.runs import engine
+from jaxdarts.runs.members import Member
+from jaxdarts.runs.stage_checkpoints import StageCheckpoints
 from jaxdarts.search import SearchResult, run_search
 from jaxdarts.spaces import load_genotype
 from tests.runs.comparing import assert_same_result, assert_same_state, without_times
@@ -119,14 +120,14 @@ def test_roll_backs_are_recorded_with_what_early_stopping_would_return(
 
 # Checkpoints of the unbroken run: epochs 0, 1, 2, back to 0, 1, 2, back to 0, 1, ..., 5. `forget` is also called once
 # at the start.
-@pytest.mark.parametrize(("function", "call"), [("_save", 4), ("forget", 2), ("_save", 5)])
+@pytest.mark.parametrize(("function", "call"), [("save", 4), ("forget", 2), ("save", 5)])
 def test_death_around_a_roll_back_changes_nothing(
     function: str, call: int, folder: Path, adapted: SearchResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed before a checkpoint is written, or between it and the files."""
     config, path = tiny_config(folder, method="darts-ada", **EAGER), folder / f"killed_{function}{call}"
     monkeypatch.setattr(write, "write_pages", lambda _: None)  # it takes as long as the search
-    with death_at(engine._Member if function == "forget" else engine.StageRun, function, call):
+    with death_at(Member if function == "forget" else StageCheckpoints, function, call):
         run(config, path)
     resumed = run(config, path, resume=True)
     assert_same_result(resumed, adapted)

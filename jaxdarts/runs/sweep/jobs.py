@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from jaxdarts.plans.evaluate import RESULT_FILE
+from jaxdarts.runs.config_json import CONFIG_FILE, read_config
 from jaxdarts.runs.interrupt import Interrupt
 from jaxdarts.runs.lock import is_in_use
-from jaxdarts.runs.store import CONFIG_FILE, read_config
 from jaxdarts.runs.sweep.file import SweepPoint
 from jaxdarts.runs.sweep.states import EVALUATE_FOLDER
 from jaxdarts.settings import Settings

@@ -13,17 +13,12 @@ from typing import Any, NamedTuple, TextIO
 from jaxdarts.errors import InputError, RunError, RunInterrupted, one_line_errors, unknown_choice
 from jaxdarts.json_files import write_atomically
 from jaxdarts.paths import exists, is_file, is_folder
+from jaxdarts.runs.config_json import CHANGEABLE, CONFIG_FILE, check_same_settings
+from jaxdarts.runs.folder import check_resumable, check_spelling
 from jaxdarts.runs.interrupt import catch_interrupts
 from jaxdarts.runs.lock import LOCK_FILE, lock_folder
 from jaxdarts.runs.messages import Messages, say
 from jaxdarts.runs.progress import format_seconds
-from jaxdarts.runs.store import (
-    CHANGEABLE,
-    CONFIG_FILE,
-    check_resumable,
-    check_same_settings,
-    check_spelling,
-)
 from jaxdarts.runs.sweep.file import VARIANT, Sweep, read_sweep
 from jaxdarts.runs.sweep.jobs import Ended, Executor, Job, LocalExecutor, Lost, Started, make_job
 from jaxdarts.runs.sweep.states import SWEEP_FILE, read_states
