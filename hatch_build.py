@@ -26,6 +26,6 @@ class Kernels(BuildHookInterface):  # type: ignore[misc]
         if reason := build.compile_all():
             self.app.display_warning(f"kernels for CPUs were not built, layers will be computed in plain JAX: {reason}")
             return
-        build_data["artifacts"].append(f"/{KERNELS}/built/*.so")
+        build_data["artifacts"].append(f"/{KERNELS}/built/*")
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"

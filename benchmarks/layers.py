@@ -187,7 +187,7 @@ def dense_cases(shape: Shape, options: Options) -> Iterator[Case]:
 def kernel_cases(shape: Shape, options: Options) -> Iterator[Case]:
     """What the kernels for CPUs compute in one pass, beside the same in plain JAX as the networks have it without."""
     if not kernels.usable(jnp.float32):
-        raise InputError("primitives: kernels were not built here, or JAXDARTS_KERNELS is off")
+        raise InputError(f"primitives: kernels none: {kernels.why_none() or 'they are for CPUs'}")
     channels, image, batch = shape
 
     def separable_plain(dilation: int, x: jax.Array, depthwise: jax.Array, pointwise: jax.Array) -> jax.Array:

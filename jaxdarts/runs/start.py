@@ -80,7 +80,7 @@ def started(
                 settings.command,
                 interrupt,
                 stream if is_first() else io.StringIO(),  # one of several processes speaks
-                _device(recorded.get("device")),
+                _device_line(recorded.get("device")),
                 getattr(settings, "checkpoint_every_minutes", 5.0),
                 getattr(settings, "tensorboard", False),
                 unit,
@@ -89,13 +89,20 @@ def started(
             yield Opened(store, around, built)
 
 
-def _device(begun_on: str | None = None) -> str:
-    """The device and what computes layers on it; of a continued run also where it began, if that differs.
+def _device() -> str:
+    """The device and what computes layers on it."""
+    return device_name() + (f", kernels {kernels.described()}" if jax.default_backend() == "cpu" else "")
+
+
+def _device_line(begun_on: str | None) -> str:
+    """The device for people: also why it has no kernels, and of a continued run where it began, if that differs.
 
     There the last digits of what is computed may be others than those of an unbroken run.
     """
-    now = device_name() + (f", kernels {kernels.described()}" if jax.default_backend() == "cpu" else "")
-    return now if begun_on in (None, now) else f"{now} (the run began on {begun_on}: last digits may differ)"
+    now = _device()
+    reason = kernels.why_none() if jax.default_backend() == "cpu" else None
+    line = f"{now}: {reason}" if reason else now
+    return line if begun_on in (None, now) else f"{line} (the run began on {begun_on}: last digits may differ)"
 
 
 def _by_first(open_store: Callable[[], Store], keep: int) -> Store:

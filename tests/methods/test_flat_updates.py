@@ -24,7 +24,7 @@ from jaxdarts.bilevel.products import apply_update
 from jaxdarts.methods.flat_updates import IN_PLACE
 from jaxdarts.networks import kernels
 
-built = pytest.mark.skipif(kernels.described() == "none", reason="no kernels were built here")
+built = pytest.mark.skipif(kernels.described() == "none", reason=f"kernels none: {kernels.why_none()}")
 SHAPES = [(3, 2), (4,), (), (1, 5, 2), (0,), (7,), (2, 2), (6,), (1,), (3, 1, 2)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from jaxdarts.networks.recurrent import ACTIVATIONS
 from jaxdarts.networks.separable import Kernels, separable_convs
 from jaxdarts.spaces import SearchSpace
 
-built = pytest.mark.skipif(kernels.described() == "none", reason="no kernels were built here")
+built = pytest.mark.skipif(kernels.described() == "none", reason=f"kernels none: {kernels.why_none()}")
 Layer = Callable[..., tuple[jax.Array, Statistics]]
 
 # layers, input rows, channels, features, height, width, batch, kernel size, stride, dilation
@@ -443,17 +444,51 @@ def test_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_any_library_plain_functions_serve(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """And people are told which of the reasons it is: what to do about it differs."""
     monkeypatch.setattr(build, "BUILT", tmp_path)
     monkeypatch.delenv(library.VARIABLE, raising=False)
-    library.runnable.cache_clear()
-    try:
-        assert library.runnable() == () and kernels.described() == "none" and not kernels.usable(jnp.float32)
-        for level in build.levels_of(os.uname().machine):
-            build.library(level).write_bytes(b"no library")  # as if it were built for another system
-        library.runnable.cache_clear()
-        assert library._loaded.__wrapped__(library.runnable()) is None
-    finally:
-        library.runnable.cache_clear()
+    for function in ("_found", "_loaded"):  # as in a process of its own
+        monkeypatch.setattr(library, function, getattr(library, function).__wrapped__)
+
+    def reason() -> str | None:
+        assert kernels.described() == "none" and not kernels.usable(jnp.float32)
+        return kernels.why_none()
+
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert reason() == "not built, there is no C++ compiler 'no-such-compiler'; CXX names another"
+    monkeypatch.setenv("CXX", sys.executable)
+    assert reason() == f"not built, {library.BUILD} does it"
+    levels = build.levels_of(os.uname().machine)
+    build.library("another").touch()
+    assert reason() == f"built from other sources, {library.BUILD} builds them anew"  # or nobody knows from which
+    (tmp_path / "digest").write_text(build.digest())
+    assert reason() == f"built for another processor, {library.BUILD} builds them anew"
+    for level in levels:
+        build.library(level).write_bytes(b"no library")  # as if it were built for another system
+    assert library.runnable()[0] == levels[0]
+    told = reason()
+    assert told is not None and re.fullmatch(rf"could not be loaded \(.*\), {library.BUILD} builds them anew", told)
+    (tmp_path / "digest").write_text("of other sources")
+    assert reason() == f"built from other sources, {library.BUILD} builds them anew"
+    monkeypatch.setenv(library.VARIABLE, levels[0])
+    with pytest.raises(InputError, match=r"must be on, off; got '.*' \(built from other sources, .*\)$"):
+        kernels.usable(jnp.float32)
+    monkeypatch.setenv(library.VARIABLE, "off")
+    assert reason() == "JAXDARTS_KERNELS is off"
+
+
+@built
+def test_libraries_are_of_their_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A change of any of them is noticed, also that of a header or of how they are compiled."""
+    assert build.built_from() == build.digest() and kernels.why_none() is None
+    shutil.copytree(build.SOURCE, tmp_path / "source")
+    monkeypatch.setattr(build, "SOURCE", tmp_path / "source")
+    assert build.digest() == build.built_from()
+    (tmp_path / "source" / "rows.h~").touch()  # what an editor left
+    assert build.digest() == build.built_from()
+    with (tmp_path / "source" / "rows.h").open("a") as file:
+        file.write("// other\n")
+    assert build.digest() != build.built_from()
 
 
 def test_building_says_why_it_cannot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

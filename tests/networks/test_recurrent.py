@@ -16,7 +16,7 @@ from jaxdarts.methods.base import Problem, View
 from jaxdarts.methods.relaxations import softmax
 from jaxdarts.networks import Weights
 from jaxdarts.networks.functional import Context
-from jaxdarts.networks.kernels import described
+from jaxdarts.networks.kernels import described, why_none
 from jaxdarts.networks.kernels.library import VARIABLE
 from jaxdarts.networks.recurrent import CELL, Dropouts, Masks, TextNetwork, TextSupernet, draw_masks
 from jaxdarts.networks.text import text_network
@@ -301,7 +301,7 @@ def test_the_mixed_product_is_the_jacobian_of_the_gradient() -> None:
     assert np.abs(expected).max() > 1e-3
 
 
-@pytest.mark.skipif(described() == "none", reason="no kernels were built here")
+@pytest.mark.skipif(described() == "none", reason=f"kernels none: {why_none()}")
 @pytest.mark.parametrize("length", [None, 3])
 def test_kernels_change_nothing(length: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Outputs, statistics, gradients and mixed products are those of plain JAX."""

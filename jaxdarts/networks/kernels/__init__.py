@@ -9,7 +9,7 @@ devices use, and what tests hold the kernels to.
 from __future__ import annotations
 
 from jaxdarts.networks.kernels.join import join, split
-from jaxdarts.networks.kernels.library import described, usable
+from jaxdarts.networks.kernels.library import described, usable, why_none
 from jaxdarts.networks.kernels.mix import mix
 from jaxdarts.networks.kernels.pool import pool_norm
 from jaxdarts.networks.kernels.recurrent import read_relaxed
@@ -25,4 +25,5 @@ __all__ = [
     "separable_norm",
     "split",
     "usable",
+    "why_none",
 ]

@@ -1,13 +1,14 @@
 """How are the kernels compiled?
 
-    python jaxdarts/networks/kernels/build.py             # again, after a change of source/
-    python jaxdarts/networks/kernels/build.py -g -O1      # with more flags
+    python3 -m jaxdarts.networks.kernels                  # again, where the package is installed
+    python3 jaxdarts/networks/kernels/build.py -g -O1     # with more flags
 
 The package's build calls this file by its path, where neither JAX nor the package is installed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import platform
@@ -39,22 +40,41 @@ def library(level: str) -> Path:
     return BUILT / f"kernels-{level}.so"
 
 
+def digest() -> str:
+    """Of all that a library is made from: libraries of other sources may read arguments in another order."""
+    sources = [Path(__file__), *sorted(path for path in SOURCE.iterdir() if path.suffix in (".cc", ".h"))]
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sources)).hexdigest()
+
+
+def built_from() -> str | None:
+    """The digest of what the libraries were built from; None where there are none."""
+    try:
+        return (BUILT / "digest").read_text() if any(BUILT.glob("*.so")) else None
+    except OSError:  # libraries by an earlier version, or a compilation that was stopped
+        return ""
+
+
+def obstacle() -> str | None:
+    """What is missing here to build them, if something is."""
+    compiler = _compiler()[0]
+    if sys.platform not in ("linux", "darwin"):
+        return f"nothing is known of building them on {sys.platform}"
+    if not shutil.which(compiler):
+        return f"there is no C++ compiler {compiler!r}; CXX names another"
+    return None if _headers() else "there is no jaxlib, which has the headers"
+
+
 def compile_all(flags: Sequence[str] = FLAGS) -> str | None:
     """Makes all libraries anew, all or none; returns what went wrong, if something did.
 
     Compilers are the command in the environment variable CXX, or c++. They run side by side, some 20 s each.
     """
     shutil.rmtree(BUILT, ignore_errors=True)
-    compiler = shlex.split(os.environ.get("CXX", "c++"))
-    if sys.platform not in ("linux", "darwin"):
-        return f"nothing is known of building them on {sys.platform}"
-    if not shutil.which(compiler[0]):
-        return f"there is no C++ compiler {compiler[0]!r}; CXX names another"
-    jaxlib = importlib.util.find_spec("jaxlib")
-    if jaxlib is None or jaxlib.origin is None:
-        return "there is no jaxlib, which has the headers"
+    if reason := obstacle():
+        return reason
     BUILT.mkdir(parents=True)
-    common = [*compiler, *flags, f"-I{Path(jaxlib.origin).parent / 'include'}", *map(str, sorted(SOURCE.glob("*.cc")))]
+    compiler, made_from = _compiler(), digest()
+    common = [*compiler, *flags, f"-I{_headers()}", *map(str, sorted(SOURCE.glob("*.cc")))]
     if sys.platform == "darwin":
         common += ["-undefined", "dynamic_lookup"]
     running = [
@@ -69,12 +89,27 @@ def compile_all(flags: Sequence[str] = FLAGS) -> str | None:
     said = [(process.communicate()[0], process.returncode) for process in running]
     failed = [text for text, code in said if code]
     if not failed:
+        (BUILT / "digest").write_text(made_from)
         return None
     shutil.rmtree(BUILT)
     errors = [line for line in failed[0].splitlines() if "error" in line] or failed[0].splitlines()
     return errors[0] if errors else f"{compiler[0]} failed"
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Builds them with the flags on the command line beside our own."""
     reason = compile_all([*FLAGS, *sys.argv[1:]])
     sys.exit(f"error: {reason}" if reason else 0)
+
+
+def _compiler() -> list[str]:
+    return shlex.split(os.environ.get("CXX", "")) or ["c++"]
+
+
+def _headers() -> Path | None:
+    jaxlib = importlib.util.find_spec("jaxlib")
+    return None if jaxlib is None or jaxlib.origin is None else Path(jaxlib.origin).parent / "include"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,7 @@
-"""Which library of kernels is loaded? The one for the widest vectors that the processor has, if any was built."""
+"""Which library of kernels is loaded? The one for the widest vectors that the processor has, if any was built.
+
+And if none is, why not? Who expects kernels should not have to guess.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,19 @@ import os
 import platform
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxdarts.errors import InputError
-from jaxdarts.networks.kernels.build import LEVELS, levels_of, library
+from jaxdarts.errors import InputError, shorten
+from jaxdarts.networks.kernels.build import LEVELS, built_from, digest, levels_of, library, obstacle
 from jaxdarts.networks.layers import batch_is_apart
 
 VARIABLE = "JAXDARTS_KERNELS"
 """Environment variable: `on` (the default: where they were built), `off`, or a level of vector instructions."""
+BUILD = "python3 -m jaxdarts.networks.kernels"
+"""The command that builds them anew."""
 _LAYERS = ("Separable", "Pool", "Recurrent")
 _WAYS = ("Forward", "Backward")
 FUNCTIONS = (
@@ -48,40 +54,73 @@ def usable(dtype: jax.typing.DTypeLike, target: str | None = None) -> bool:
 
 def described() -> str:
     """What is used on a CPU, for people and records: a level of vector instructions, or `none`."""
+    return _chosen().level or "none"
+
+
+def why_none() -> str | None:
+    """Why no kernels are used on a CPU, and what can be done, in a phrase for people; None where they are used."""
+    return _chosen().reason
+
+
+class _Choice(NamedTuple):
+    level: str | None
+    reason: str | None  # why there is no level
+
+
+def runnable() -> tuple[str, ...]:
+    """The levels that were built from these sources and that this processor can run, the plainest first."""
+    return _found().levels
+
+
+def _chosen() -> _Choice:
     wanted = os.environ.get(VARIABLE, "on")
     if wanted == "off":
-        return "none"
-    levels = runnable()
+        return _Choice(None, f"{VARIABLE} is off")
+    levels, reason = _found()
     if wanted != "on" and wanted not in levels:
-        raise InputError(f"{VARIABLE} must be on, off{''.join(f', {level}' for level in levels)}; got {wanted!r}")
+        choices = "".join(f", {level}" for level in levels)
+        raise InputError(f"{VARIABLE} must be on, off{choices}; got {wanted!r}" + (f" ({reason})" if reason else ""))
+    if not levels:
+        return _Choice(None, reason)
     # A process has one library: kernels of two cannot have one name.
-    return _loaded(tuple(reversed(levels)) if wanted == "on" else (wanted,)) or "none"
+    return _loaded(tuple(reversed(levels)) if wanted == "on" else (wanted,))
+
+
+class _Found(NamedTuple):
+    levels: tuple[str, ...]
+    reason: str | None  # why there are none
 
 
 @cache
-def runnable() -> tuple[str, ...]:
-    """The levels that were built and that this processor can run, the plainest first."""
-    flags, needed, found = _flags(), set(), []
+def _found() -> _Found:
+    origin = built_from()
+    if origin is None:
+        return _Found((), f"not built, {obstacle() or f'{BUILD} does it'}")
+    if origin != digest():
+        return _Found((), f"built from other sources, {BUILD} builds them anew")
+    flags, needed, levels = _flags(), set(), []
     for level in levels_of(platform.machine()):
         needed |= set(LEVELS.get(level, ()))
         if needed <= flags and library(level).is_file():
-            found.append(level)
-    return tuple(found)
+            levels.append(level)
+    return _Found(tuple(levels), None if levels else f"built for another processor, {BUILD} builds them anew")
 
 
 @cache
-def _loaded(levels: tuple[str, ...]) -> str | None:
+def _loaded(levels: tuple[str, ...]) -> _Choice:
     """The first of the levels whose library can be loaded."""
+    reasons = []
     for level in levels:
         try:
             functions = ctypes.cdll.LoadLibrary(str(library(level)))
             capsules = {name: jax.ffi.pycapsule(getattr(functions, name)) for name in FUNCTIONS}
             for name, capsule in capsules.items():
                 jax.ffi.register_ffi_target(f"jaxdarts_{name}", capsule, platform="cpu")
-        except (OSError, AttributeError, RuntimeError):  # built for another system, another version, or another JAX
+        except (OSError, AttributeError, RuntimeError) as error:  # of another system, or for another JAX
+            reasons.append(" ".join(str(error).split()))
             continue
-        return level
-    return None
+        return _Choice(level, None)
+    return _Choice(None, f"could not be loaded ({shorten(reasons[0])}), {BUILD} builds them anew")
 
 
 def _flags() -> set[str]:

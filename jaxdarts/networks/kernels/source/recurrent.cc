@@ -30,7 +30,8 @@ enum Room {
 // float[L, N + 1, H].
 template <class T>
 struct Pass {
-  const T *x, *hidden, *kernels, *shares, *outputs, *states, *variances;
+  const T *x, *hidden, *kernels, *shares;
+  const T *outputs = nullptr, *states = nullptr, *variances = nullptr;
 };
 
 template <class T>
