@@ -18,7 +18,7 @@ from jaxdarts.bilevel.products import add_scaled, value_and_gradients
 from jaxdarts.data import normalise
 from jaxdarts.plans.base import Built
 from jaxdarts.plans.search import build_search
-from jaxdarts.runs.engine import set_values
+from jaxdarts.runs.scheduled_values import set_values
 from jaxdarts.runs.steps import cursors, make_steps
 
 EXACT = "unrolled(1)"

@@ -28,7 +28,7 @@ from jaxdarts.methods.base import Ingredients
 from jaxdarts.methods.images import SearchProblem
 from jaxdarts.methods.parts import network_options
 from jaxdarts.runs.allocator import keep_freed_memory
-from jaxdarts.runs.engine import set_values
+from jaxdarts.runs.scheduled_values import set_values
 
 STEPS = 4
 FIRST_ORDER = {"darts": {"hypergradient": "first_order"}}

@@ -43,7 +43,7 @@ from jaxdarts.methods.relaxations import softmax
 from jaxdarts.networks.recurrent import TextSupernet
 from jaxdarts.networks.text import text_network
 from jaxdarts.runs.allocator import keep_freed_memory, step_size
-from jaxdarts.runs.engine import set_values
+from jaxdarts.runs.scheduled_values import set_values
 from jaxdarts.spaces import RNN
 from jaxdarts.tasks.language import bare_task, dropouts
 from jaxdarts.tasks.text_streams import Batch

@@ -12,6 +12,7 @@ that writes frozen.json anew.
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import math
@@ -137,24 +138,28 @@ def differences(frozen: Mapping[str, Any], now: Mapping[str, Any], exact: bool) 
 
 def main(arguments: list[str]) -> int:
     """The exit code."""
+    names = [*SEARCHES, "evaluation", "table"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"one of {', '.join(names)}; all if none is given")
+    parser.add_argument("--write", action="store_true", help="write what the runs give to frozen.json")
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.names if name not in names]:
+        parser.error(f"no frozen run is called {unknown[0]!r}; choose from {', '.join(names)}")
     jd.quicken_compilation()
     jd.enable_compilation_cache()
-    chosen = [word for word in arguments if not word.startswith("-")]
     frozen = json.loads(FILE.read_text()) if FILE.exists() else {"where": {}, "runs": {}}
     found, code = {}, 0
     exact = frozen["where"] == here()
     with tempfile.TemporaryDirectory() as folder:
         for name, run in runs(Path(folder)):
-            if chosen and name not in chosen:
+            if options.names and name not in options.names:
                 continue
             run(Path(folder) / name)
             found[name] = outcome(Path(folder) / name)
-            lines = (
-                [] if "--write" in arguments else list(differences(frozen["runs"].get(name, {}), found[name], exact))
-            )
+            lines = [] if options.write else list(differences(frozen["runs"].get(name, {}), found[name], exact))
             print(f"{name}: {len(found[name])} numbers, {len(lines)} differ", *lines[:20], sep="\n  ", flush=True)
             code = 1 if lines else code
-    if "--write" in arguments:
+    if options.write:
         FILE.write_text(json.dumps({"where": here(), "runs": {**frozen["runs"], **found}}, indent=0) + "\n")
     return code
 
