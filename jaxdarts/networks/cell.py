@@ -61,7 +61,7 @@ class Cell(nn.Module):
         inputs = self.plan.num_inputs
         active = self.channels // self.plan.parts
         states = [last] if inputs == 1 else self._preprocess(before, last, train)
-        noise = self._noise(states[0][:active], key, train)
+        noise = self._noise((active, *self._node_shape(states[0])[1:]), states[0].dtype, key, train)
         incoming: list[list[jax.Array]] = [[] for _ in range(self.plan.num_nodes)]
         passing: list[list[jax.Array]] = [[] for _ in range(self.plan.num_nodes)]
         for source in range(self.plan.num_nodes + inputs):
@@ -222,8 +222,10 @@ class Cell(nn.Module):
     def _stride(self, source: int) -> int:
         return 2 if self.reduction and source < self.plan.num_inputs else 1
 
-    def _noise(self, cell_input: jax.Array, key: jax.Array | None, train: bool) -> dict[tuple[int, ...], jax.Array]:
-        """By their members what the groups of random operations draw, float[members, C, H', W', B], a key a group."""
+    def _noise(
+        self, shape: tuple[int, ...], dtype: jnp.dtype, key: jax.Array | None, train: bool
+    ) -> dict[tuple[int, ...], jax.Array]:
+        """By their members what the groups of random operations draw, float[members, *shape], a key a group."""
         sources = range(self.plan.num_nodes + self.plan.num_inputs)
         groups = [group for source in sources for group in self.plan.groups(source, self._stride(source))]
         groups = [group for group in groups if group.operation.random]
@@ -232,11 +234,10 @@ class Cell(nn.Module):
         if key is None and train and not self.is_initializing():
             raise InputError(f"key: a network with the operation {groups[0].name!r} needs a random key in training")
         own = [jax.random.key(0) if key is None else jax.random.fold_in(key, group.members[0]) for group in groups]
-        shape = self._node_shape(cell_input)
         largest = max(len(group.members) for group in groups) * math.prod(shape)
         # By one generator, of numbers in a line: to compile one for each group took 40 s in a search of S4, and one of
         # five axes takes five times as long. JAX draws the same numbers however long the line is and of whatever axes.
-        drawn = jax.vmap(lambda one: jax.random.normal(one, (largest,), cell_input.dtype))(jnp.stack(own))
+        drawn = jax.vmap(lambda one: jax.random.normal(one, (largest,), dtype))(jnp.stack(own))
         return {
             group.members: numbers[: len(group.members) * math.prod(shape)].reshape(-1, *shape)
             for group, numbers in zip(groups, drawn, strict=True)
